@@ -52,6 +52,9 @@ pub(crate) struct Client {
 struct Logins {
     /// Version that each open connection has authenticated with, by the number of its stream.
     accepted: BTreeMap<u64, u64>,
+    /// Whether a connection may be open that redis-rs never authenticates again, because its first
+    /// `AUTH` failed. Such a connection has no entry in `accepted`.
+    has_lost_one: bool,
     streams: u64,
     /// Version to which the next three fields apply.
     version: u64,
@@ -111,15 +114,19 @@ impl Reconnecting {
 }
 
 impl Client {
-    /// Resolves when each open connection has authenticated with this version.
+    /// Resolves when each open connection has authenticated with this version, or the client is
+    /// marked as broken.
     pub(crate) async fn reach(&self, version: u64) {
         let mut changed = self.changed.subscribe();
         let has_reached = |()| {
             let logins = self.logins.lock();
-            logins.accepted.values().all(|number| *number >= version)
+            logins.has_lost_one || logins.accepted.values().all(|number| *number >= version)
         };
         // Fails only without a sender, which this value owns.
         let _ = changed.wait_for(|()| has_reached(())).await;
+        if self.logins.lock().has_lost_one {
+            self.note(State::note_broken);
+        }
     }
 
     /// Records something about the connection, if a guard is left.
@@ -173,10 +180,12 @@ impl Client {
 
     /// Records the end of a stream, with the last value that it returned. The stream of a login
     /// ends after its first value.
-    fn ended(&self, stream: u64, sent: Option<u64>) {
+    fn ended(&self, stream: u64, sent: Option<u64>, is_login: bool) {
         let mut logins = self.logins.lock();
         let accepted = logins.accepted.remove(&stream);
         let is_last = logins.accepted.is_empty();
+        // The connection may have ended, too. The next rotation replaces the client.
+        logins.has_lost_one |= !is_login && sent.is_some() && accepted.is_none();
         drop(logins);
         // A stream with an accepted value belongs to an open connection, which the server has
         // rejected or closed.
@@ -203,6 +212,7 @@ impl StreamingCredentialsProvider for Reconnecting {
             client: Arc::clone(&self.client),
             stream,
             task: task::try_id(),
+            is_login: true,
             sent: None,
         };
         Box::pin(unfold(reading, |mut reading| async move {
@@ -219,6 +229,8 @@ struct Reading {
     stream: u64,
     /// The task that subscribed.
     task: Option<task::Id>,
+    /// Whether this is the first stream of a connection, as far as is known.
+    is_login: bool,
     sent: Option<u64>,
 }
 
@@ -231,7 +243,10 @@ impl Reading {
             }
             None if self.task == task::try_id() => self.may_log_in().await?,
             // A second stream: the login has succeeded.
-            None => self.client.logged_in(),
+            None => {
+                self.is_login = false;
+                self.client.logged_in();
+            }
         }
         self.verified.until_valid().await;
         let version = self.versions.borrow_and_update().clone();
@@ -270,7 +285,7 @@ impl Reading {
 
 impl Drop for Reading {
     fn drop(&mut self) {
-        self.client.ended(self.stream, self.sent);
+        self.client.ended(self.stream, self.sent, self.is_login);
     }
 }
 

@@ -152,6 +152,24 @@ async fn a_client_without_a_connection_is_suspect() {
     assert!(state.is_usable() && state.is_suspect(), "a PING decides");
 }
 
+#[tokio::test]
+async fn a_connection_whose_first_authentication_failed_replaces_the_client() {
+    let (verified, provider, state) = provider();
+    let client = provider.client();
+    provider.subscribe().next().await;
+    client.reach(1).await;
+    assert!(state.is_usable(), "a login is none");
+    let mut later = provider.subscribe();
+    let failing = tokio::spawn(async move {
+        // As redis-rs does after an error of `AUTH`.
+        later.next().await;
+    });
+    failing.await.expect("no panic");
+    verified.update(Credentials::new("app", "second"));
+    client.reach(2).await;
+    assert!(!state.is_usable());
+}
+
 async fn password(next: impl Future<Output = Option<RedisResult<BasicAuth>>>) -> Option<String> {
     let auth = next.await?.ok()?;
     Some(auth.password().to_owned())
