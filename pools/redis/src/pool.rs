@@ -47,6 +47,7 @@ pub(crate) struct Shared<K: Kind> {
     current: Mutex<Current<K>>,
     /// Locked by the caller that logs in; the others queue for its connection.
     login: Arc<tokio::sync::Mutex<()>>,
+    failed: Mutex<Failed>,
     /// Number of connections that are open, those of old guards included.
     open: watch::Sender<u32>,
 }
@@ -55,6 +56,13 @@ struct Current<K: Kind> {
     connection: Option<RedisConnection<K>>,
     /// Whether the pool drains.
     is_closed: bool,
+}
+
+/// The logins that have failed.
+#[derive(Default)]
+struct Failed {
+    count: u64,
+    last: Option<Error>,
 }
 
 impl<K: Kind> Shared<K> {
@@ -68,6 +76,7 @@ impl<K: Kind> Shared<K> {
                 is_closed: false,
             }),
             login: Arc::default(),
+            failed: Mutex::default(),
             open: watch::Sender::new(0),
         }
     }
@@ -79,14 +88,19 @@ impl<K: Kind> Shared<K> {
         current.connection.as_ref().filter(usable).cloned()
     }
 
-    /// Returns the open connection, or opens one.
+    /// Returns the open connection, or opens one. Callers that queue during a login get its error,
+    /// because each login to a server that does not respond takes until its timeout.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<RedisConnection<K>, Error> {
         if let Some(connection) = self.try_get() {
             return Ok(connection);
         }
+        let before = self.failed.lock().count;
         let login = Arc::clone(&self.login).lock_owned().await;
         if let Some(connection) = self.try_get() {
             return Ok(connection);
+        }
+        if let Some(error) = self.failed_after(before) {
+            return Err(error);
         }
         if let Some(connection) = self.still_responds().await {
             return Ok(connection);
@@ -98,6 +112,12 @@ impl<K: Kind> Shared<K> {
             // The pool was replaced or removed. Callers of the handle no longer use it.
             Err(_) => Err(Error::Closed),
         }
+    }
+
+    /// Returns the error of the last login, unless it is one of so many first ones.
+    fn failed_after(&self, count: u64) -> Option<Error> {
+        let failed = self.failed.lock();
+        failed.last.clone().filter(|_| failed.count > count)
     }
 
     /// Logs in, and shares the connection even if the caller was cancelled meanwhile.
@@ -113,9 +133,13 @@ impl<K: Kind> Shared<K> {
             self.verified.clone(),
             Arc::clone(&state),
         );
-        let connection = connecting
-            .await
-            .map_err(|error| Error::Connect(login_error(error, &credentials)))?;
+        let connection = connecting.await.map_err(|error| {
+            let error = Error::Connect(login_error(error, &credentials));
+            let mut failed = self.failed.lock();
+            failed.count += 1;
+            failed.last = Some(error.clone());
+            error
+        })?;
         let connection: RedisConnection<K> = RedisConnection {
             connection,
             state,

@@ -1,6 +1,7 @@
 //! needs: redis, quiet
 //!
-//! Laws 2, 10, 14 and 15 on each kind of pool, in addition to the tests of single kinds.
+//! Laws 2, 10, 14 and 15 on each kind of pool, in addition to the tests of single kinds; callers
+//! that share a login.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,13 +13,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use claviger::lease::OldConnections;
-use claviger::pool::PoolFactory;
+use claviger::pool::{ObservedPermits, PoolFactory};
 use claviger::{Credentials, Handle};
 use claviger_fixtures::{eventually, until_drained, until_generation};
 use claviger_redis::redis::aio::ConnectionLike;
 use claviger_redis::redis::{self, AsyncCommands};
 use claviger_redis::{Error, ExclusivePools};
 use claviger_servers::Redis;
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -329,4 +331,25 @@ async fn a_password_with_which_another_pool_has_logged_in_does_not_wait() {
     // tried.
     assert!(logged_in.elapsed() < Duration::from_secs(5), "it waited");
     count(&setup.cache).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_queue_during_a_login_get_its_error() {
+    let server = Redis::start().expect("a server");
+    server.set_user(USER, "password-1").expect("a user");
+    let factory = pools(&server).with_connection_timeout(Duration::from_millis(500));
+    let permits = ObservedPermits::new(|_| {});
+    let credentials = Credentials::new(USER, "password-1");
+    let pool = factory.open(&credentials, permits.login_permits());
+    let pool = pool.expect("a pool");
+    server.stall().expect("a stalled server");
+    for logins in 1..=2 {
+        let callers = (0..20).map(|_| factory.get(&pool));
+        for got in join_all(callers).await {
+            let error = got.err().expect("the server is stalled");
+            assert!(matches!(error, Error::Connect(_)), "{error}");
+        }
+        assert_eq!(permits.granted(), logins);
+    }
+    server.resume().expect("a server");
 }
