@@ -53,11 +53,25 @@ impl ConfigError {
     /// Returns the error of a provider's settings. A message that begins with the quoted name of a
     /// setting is that of the key in the table; another one that of `key`.
     pub(crate) fn of_setting(origin: &str, table: &str, key: &str, error: &ProviderError) -> Self {
-        let quoted = error.message().strip_prefix('"');
+        let message = in_words_of_file(error.message());
+        let quoted = message.strip_prefix('"');
         match quoted.and_then(|message| message.split_once("\" ")) {
-            Some((setting, problem)) => Self::one(origin, format!("{table}.{setting}"), problem),
-            None => Self::one(origin, key, error.message()),
+            Some((setting, problem)) => Self::one(origin, key_of(table, setting), problem),
+            None => Self::one(origin, key, message),
         }
+    }
+
+    /// Returns the error with a key in place of another one.
+    #[cfg(feature = "secrets-manager")]
+    pub(crate) fn with_key(mut self, key: &str, instead: &str) -> Self {
+        for problem in self
+            .problems
+            .iter_mut()
+            .filter(|problem| problem.key == key)
+        {
+            instead.clone_into(&mut problem.key);
+        }
+        self
     }
 
     /// Returns the error of a provider or pool that did not start.
@@ -88,6 +102,37 @@ impl ConfigError {
     pub fn start_error(&self) -> Option<&claviger::Error> {
         self.start_error.as_deref()
     }
+}
+
+/// Returns the key of a builder's setting.
+fn key_of(table: &str, setting: &str) -> String {
+    let is_of_vault = table.starts_with("vaults.");
+    match setting {
+        "endpoint_url" => "aws.endpoint_url".to_owned(),
+        "jwt" | "mount" | "role" | "role_id" | "secret_id" | "token" | "token_file"
+            if is_of_vault =>
+        {
+            format!("{table}.auth.{setting}")
+        }
+        "name" => format!("{table}.cache"),
+        "secret_id" => format!("{table}.secret"),
+        setting => format!("{table}.{setting}"),
+    }
+}
+
+/// Returns a builder's message in the words of a file. Advice for code is left out, which has one of
+/// two forms: ` (in code, …)` or ``, or in code `…` `` at the end.
+fn in_words_of_file(message: &str) -> String {
+    let parts = |start: &str, end: char| {
+        let (before, rest) = message.split_once(start)?;
+        let (_, after) = rest.rsplit_once(end)?;
+        Some(format!("{before}{after}"))
+    };
+    parts(" (in code, ", ')')
+        .or_else(|| parts(", or in code `", '`'))
+        .unwrap_or_else(|| message.to_owned())
+        .replace("the caller", "the file")
+        .replace("the SdkConfig", "AWS's configuration")
 }
 
 impl fmt::Display for ConfigError {

@@ -1,13 +1,11 @@
 //! Providers from their settings.
 
-#[cfg(any(feature = "elasticache-iam", feature = "rds-iam"))]
-use aws_config::Region;
 #[cfg(any(
     feature = "elasticache-iam",
     feature = "rds-iam",
     feature = "secrets-manager"
 ))]
-use aws_config::SdkConfig;
+use aws_config::{Region, SdkConfig};
 use claviger::error::ProviderError;
 use claviger::{Credentials, Provider, static_credentials};
 
@@ -98,7 +96,9 @@ impl<'f> Providers<'f> {
             #[cfg(feature = "secrets-manager")]
             ProviderSettings::SecretsManager(settings) => {
                 let provider = secrets_manager(self.sdk(key)?, settings);
-                self.valid(key, provider)
+                let provider = self.valid(key, provider);
+                // The table has no key for the region.
+                provider.map_err(|error| error.with_key(&format!("{key}.region"), "aws.region"))
             }
             #[cfg(feature = "vault")]
             ProviderSettings::VaultDynamic(settings) => {
@@ -252,14 +252,16 @@ fn rds_iam(
     sdk: &SdkConfig,
     settings: &RdsSettings,
 ) -> Result<claviger_rds_iam::RdsIam, ProviderError> {
-    let build = |sdk: &SdkConfig| {
+    let builder = |sdk: &SdkConfig| {
         claviger_rds_iam::RdsIam::builder(sdk, &settings.host, settings.port, &settings.user)
-            .build()
     };
     match &settings.region {
-        Some(region) => build(&in_region(sdk, Some(region))),
+        Some(region) => builder(&without_region(sdk)).with_region(region).build(),
         // The endpoint's name has precedence over the region of `[aws]`.
-        None => build(&in_region(sdk, None)).or_else(|_| build(sdk)),
+        None => match builder(&without_region(sdk)).build() {
+            Err(error) if error.message().starts_with("\"region\"") => builder(sdk).build(),
+            by_name => by_name,
+        },
     }
 }
 
@@ -276,20 +278,22 @@ fn elasticache_iam(
         Kind::NodeBased => CacheKind::NodeBased,
         Kind::Memorydb => CacheKind::MemoryDb,
     };
-    let build = |sdk: &SdkConfig| {
-        ElastiCacheIam::builder(sdk, kind, &settings.cache, &settings.user).build()
-    };
+    let builder =
+        |sdk: &SdkConfig| ElastiCacheIam::builder(sdk, kind, &settings.cache, &settings.user);
     match &settings.region {
-        Some(region) => build(&in_region(sdk, Some(region))),
-        None => build(sdk),
+        Some(region) => builder(&without_region(sdk)).with_region(region).build(),
+        None => builder(sdk).build(),
     }
 }
 
-/// Returns AWS's configuration with another region.
-#[cfg(any(feature = "elasticache-iam", feature = "rds-iam"))]
-fn in_region(sdk: &SdkConfig, region: Option<&str>) -> SdkConfig {
-    let region = region.map(|region| Region::new(region.to_owned()));
-    sdk.clone().into_builder().region(region).build()
+/// Returns AWS's configuration without its region, over which another one has precedence.
+#[cfg(any(
+    feature = "elasticache-iam",
+    feature = "rds-iam",
+    feature = "secrets-manager"
+))]
+fn without_region(sdk: &SdkConfig) -> SdkConfig {
+    sdk.clone().into_builder().region(None::<Region>).build()
 }
 
 #[cfg(feature = "secrets-manager")]
@@ -299,6 +303,9 @@ fn secrets_manager(
 ) -> Result<claviger_secrets_manager::SecretsManager, ProviderError> {
     use claviger_secrets_manager::SecretsManager;
 
+    // A file may have secrets of several regions.
+    let is_arn = settings.secret.starts_with("arn:");
+    let sdk = if is_arn { &without_region(sdk) } else { sdk };
     let mut builder = SecretsManager::builder(sdk, &settings.secret);
     if let Some(user) = &settings.user {
         builder = builder.with_plain_password(user);

@@ -91,6 +91,30 @@ fn connections_that_outlast_their_token_are_reported_to_people() {
     }
 }
 
+/// The region of the file is not that of either.
+#[tokio::test]
+async fn providers_of_one_file_may_be_in_several_regions() {
+    let mut text = "[aws]\nregion = \"us-east-2\"\n".to_owned();
+    if cfg!(feature = "secrets-manager") {
+        for region in ["eu-west-1", "us-east-1"] {
+            text += &format!(
+                "[providers.{region}]\nkind = \"secrets-manager\"\n\
+                 secret = \"arn:aws:secretsmanager:{region}:123456789012:secret:orders\"\n\
+                 [pools.{region}]\nhost = \"db\"\nprovider = \"{region}\"\n"
+            );
+        }
+    }
+    if cfg!(feature = "rds-iam") {
+        text += "[pools.global]\nhost = \"orders.global-c1a2b3.global.rds.amazonaws.com\"\n\
+                 user = \"app\"\naws_iam_auth = true\nregion = \"eu-west-1\"\n";
+    }
+    let config = File::toml(&text).load().expect("it is valid");
+    for connection in config.connections().await.expect("it is valid") {
+        let error = connection.provider().err().map(ToString::to_string);
+        assert_eq!(error, None);
+    }
+}
+
 #[tokio::test]
 async fn an_empty_secret_is_named() {
     let empty = File::named("empty", "\n");
