@@ -13,6 +13,17 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 /// Time after which a start that still waits logs its reason, within a second.
 const LOG_AFTER: Duration = Duration::from_millis(900);
 
+/// Region that stands for one of the environment.
+const ANY_REGION: &str = "us-east-1";
+
+/// Returns a configuration without credentials, for a check of settings. A region that the file does
+/// not have may be in the environment of the service.
+pub(crate) fn without_credentials(file: &File) -> SdkConfig {
+    let region = file.aws.region.as_deref().unwrap_or(ANY_REGION);
+    let config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());
+    config.region(Region::new(region.to_owned())).build()
+}
+
 /// Loads AWS's configuration, if a provider needs it. If no region is set, this requests the
 /// region of this machine.
 ///

@@ -1,5 +1,6 @@
 //! Checks of keys that depend on each other.
 
+mod builders;
 mod limits;
 mod provider;
 mod tokens;
@@ -13,6 +14,7 @@ use crate::resolved_pool::{Engine, ResolvedPool};
 use crate::schema::{File, PoolKind, SslMode};
 use crate::url_text::SEVERAL_HOSTS;
 use crate::values::Secret;
+use builders::Builders;
 use limits::{check_defaults, check_limits, check_supervisor};
 use provider::{check_provider, check_vault, region_problem};
 use tokens::check_tokens;
@@ -52,8 +54,21 @@ pub(crate) fn check(
             check_vault(name, vault, &mut problems);
         }
     }
+    for (table, name) in names(file) {
+        if !is_printable(name) {
+            let message = "is empty, over 180 bytes, or has control characters; give one such as";
+            let key = format!("{table}.{name:?}");
+            problems.push(Problem::new(key, format!("{message} [{table}.orders]")));
+        }
+    }
+    // An examination shows what a builder returns with its step.
+    let builders = (!surroundings.pools_apart).then(|| Builders::new(file));
     for (name, provider) in &file.providers {
+        let before = problems.len();
         check_provider(name, provider, file, surroundings, &mut problems);
+        if let Some(builders) = builders.as_ref().filter(|_| problems.len() == before) {
+            builders.provider(name, provider, &mut problems);
+        }
     }
     check_defaults(&file.defaults, &mut problems);
     let mut pools = Vec::new();
@@ -78,7 +93,12 @@ pub(crate) fn check(
                 needs_feature(feature, surroundings),
             ));
         }
+        let before = problems.len();
         check_pool(&pool, file, surroundings, &mut problems);
+        let is_built = is_enabled && problems.len() == before;
+        if let Some(builders) = builders.as_ref().filter(|_| is_built) {
+            builders.pool(&pool, &mut problems);
+        }
         pools.push(pool);
     }
     if problems.is_empty() {
@@ -86,6 +106,20 @@ pub(crate) fn check(
     } else {
         Err(problems)
     }
+}
+
+fn names(file: &File) -> impl Iterator<Item = (&'static str, &str)> {
+    let pools = file.pools.keys().map(|name| ("pools", name.as_str()));
+    pools.chain(
+        file.providers
+            .keys()
+            .map(|name| ("providers", name.as_str())),
+    )
+}
+
+/// Returns whether the supervisor accepts the name, also that of a pool's own provider.
+fn is_printable(name: &str) -> bool {
+    !name.trim().is_empty() && name.len() <= 180 && !name.chars().any(char::is_control)
 }
 
 fn check_pool(
@@ -191,6 +225,23 @@ fn check_pool(
         problem(
             "database",
             "is not 0, and a cluster has no other; remove it".into(),
+        );
+    }
+    let is_number = |number: String| number.parse::<u32>().is_ok();
+    if engine == Engine::Redis && !is_cluster && !pool.database().is_none_or(is_number) {
+        let key = if settings.database.is_some() {
+            "database"
+        } else {
+            "url"
+        };
+        let what = if key == "url" {
+            "has a path that is"
+        } else {
+            "is"
+        };
+        problem(
+            key,
+            format!("{what} not the number of a database; give one such as 0"),
         );
     }
     check_limits(pool, problems);

@@ -65,6 +65,30 @@ impl<'f> Providers<'f> {
         }
     }
 
+    /// Creates builders for a check of settings. AWS has no credentials, and Vault no certificates.
+    #[cfg_attr(
+        not(any(
+            feature = "elasticache-iam",
+            feature = "rds-iam",
+            feature = "secrets-manager",
+            feature = "vault"
+        )),
+        expect(unused_variables, reason = "no kind with a backend is enabled")
+    )]
+    pub(crate) fn for_check(file: &'f File) -> Self {
+        Self {
+            origin: "",
+            #[cfg(any(
+                feature = "elasticache-iam",
+                feature = "rds-iam",
+                feature = "secrets-manager"
+            ))]
+            aws: Ok(Some(crate::aws::without_credentials(file))),
+            #[cfg(feature = "vault")]
+            sessions: crate::vault::Sessions::for_check(&file.vaults),
+        }
+    }
+
     /// Creates a provider of the file. Sends no request.
     ///
     /// # Errors

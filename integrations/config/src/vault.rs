@@ -27,6 +27,18 @@ impl Sessions {
         Self(servers.iter().map(session).collect())
     }
 
+    /// Creates sessions for a check of settings. `check` examines addresses itself, and files with
+    /// certificates may be written before the start.
+    pub(crate) fn for_check(servers: &BTreeMap<String, VaultSettings>) -> Self {
+        let server = |(name, settings): (&String, &VaultSettings)| {
+            let mut settings = settings.clone();
+            "http://localhost".clone_into(&mut settings.address);
+            settings.ca_file = None;
+            (name.clone(), settings)
+        };
+        Self::new("", &servers.iter().map(server).collect())
+    }
+
     /// Returns the session of a provider. `None` if its backend is not Vault.
     pub(crate) fn of_provider(&self, settings: &ProviderSettings) -> Option<VaultSession> {
         let name = match settings {

@@ -92,6 +92,40 @@ impl Registration<'_> {
     }
 }
 
+/// Checks the options of a pool's driver. Reads no file.
+///
+/// # Errors
+/// The driver does not accept them.
+pub(crate) fn check_options(pool: &ResolvedPool) -> Result<(), Problem> {
+    match pool.kind {
+        #[cfg(feature = "postgres")]
+        PoolKind::Postgres => sqlx::postgres_options(pool).map(drop),
+        #[cfg(feature = "mysql")]
+        PoolKind::Mysql => sqlx::mysql_options(pool).map(drop),
+        #[cfg(feature = "deadpool-postgres")]
+        PoolKind::DeadpoolPostgres => tokio_postgres::config(pool).map(drop),
+        #[cfg(feature = "diesel-async")]
+        PoolKind::DieselPostgres => tokio_postgres::config(pool).map(drop),
+        #[cfg(feature = "bb8")]
+        PoolKind::Bb8Postgres => tokio_postgres::config(pool).map(drop),
+        #[cfg(feature = "redis")]
+        PoolKind::RedisCluster => redis::check_nodes(pool),
+        #[cfg(feature = "redis")]
+        PoolKind::Redis | PoolKind::RedisManaged | PoolKind::RedisExclusive => {
+            redis::check_address(pool)
+        }
+        #[cfg(not(all(
+            feature = "bb8",
+            feature = "deadpool-postgres",
+            feature = "diesel-async",
+            feature = "mysql",
+            feature = "postgres",
+            feature = "redis"
+        )))]
+        _ => Ok(()),
+    }
+}
+
 impl ResolvedPool {
     fn handover_policy(&self) -> HandoverPolicy {
         match self.settings.handover {

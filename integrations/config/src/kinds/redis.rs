@@ -19,10 +19,27 @@ pub(crate) fn managed(pool: &ResolvedPool) -> Result<RedisPools<Managed>, Proble
 }
 
 pub(crate) fn cluster(pool: &ResolvedPool) -> Result<RedisPools<Cluster>, Problem> {
+    with_settings(pool, RedisPools::cluster(addresses(pool)))
+}
+
+/// Returns the addresses of a cluster's nodes.
+fn addresses(pool: &ResolvedPool) -> Vec<String> {
     let first = pool.host().map(|host| (host, pool.port()));
     let nodes = first.into_iter().chain(pool.nodes().into_iter().flatten());
     let addresses = nodes.map(|(host, port)| address_of(pool, &host, port));
-    with_settings(pool, RedisPools::cluster(addresses))
+    addresses.collect()
+}
+
+/// Checks the addresses of a cluster.
+pub(crate) fn check_nodes(pool: &ResolvedPool) -> Result<(), Problem> {
+    let pools = RedisPools::cluster(addresses(pool)).map(drop);
+    pools.map_err(|error| problem(pool, "nodes", &error))
+}
+
+/// Checks the address of a pool that is not a cluster.
+pub(crate) fn check_address(pool: &ResolvedPool) -> Result<(), Problem> {
+    let pools = RedisPools::new(address(pool)).map(drop);
+    pools.map_err(|error| problem(pool, "host", &error))
 }
 
 pub(crate) fn exclusive(pool: &ResolvedPool) -> Result<ExclusivePools, Problem> {

@@ -67,6 +67,17 @@ fn size(pool: &ResolvedPool) -> usize {
 
 /// Returns the connector of these kinds of pools.
 pub(crate) fn connect(pool: &ResolvedPool) -> Result<PgConnect, Problem> {
+    let connect = PgConnect::new(config(pool)?);
+    match pool.ca_file() {
+        None => Ok(connect),
+        Some(file) => connect
+            .with_root_certificates(file)
+            .map_err(|error| Problem::new(pool.key("ca_file"), error.to_string())),
+    }
+}
+
+/// Returns the options of a login, without user and password.
+pub(crate) fn config(pool: &ResolvedPool) -> Result<Config, Problem> {
     let settings = &pool.settings;
     let mut config: Config = parameters(pool).parse().map_err(|_| {
         let message = "has an unknown or invalid parameter; give those of tokio-postgres";
@@ -87,13 +98,7 @@ pub(crate) fn connect(pool: &ResolvedPool) -> Result<PgConnect, Problem> {
         Some(SslMode::VerifyFull) => DriverSslMode::Require,
         _ => DriverSslMode::Prefer,
     });
-    let connect = PgConnect::new(config);
-    match pool.ca_file() {
-        None => Ok(connect),
-        Some(file) => connect
-            .with_root_certificates(file)
-            .map_err(|error| Problem::new(pool.key("ca_file"), error.to_string())),
-    }
+    Ok(config)
 }
 
 /// Returns the parameters of the URL in the form `key='value'`.

@@ -69,6 +69,7 @@ const IN_A_POOL: &[(&str, &str, &str, Schema)] = &[
     ("url = \"postgres://db:543a/orders\"", "url", "a number from 1 to 65535; give one", Accepts),
     ("url = \"mysql://db\"\nkind = \"postgres\"", "url", "another kind of pool; change", Accepts),
     ("client_key_file = \"/key\"", "client_certificate_file", "needs its certificate", Accepts),
+    ("url = \"postgres://db?statement-cache-capacity=s3cret\"", "url", "invalid value; give one that sqlx", Accepts),
 ];
 
 /// Whole files, the key of the problem, and a part of the message.
@@ -95,6 +96,23 @@ const WHOLE: &[(&str, &str, &str, Schema)] = &[
     ("[vaults.a]\naddress = \"https://vault#s3cret\"\nauth = { kind = \"kubernetes\", role = \"r\" }\n", "vaults.a.address", "has a path; give scheme", Accepts),
     ("[vaults.a]\naddress = \"http://vault\"\nauth = { kind = \"kubernetes\", role = \"r\" }\n", "vaults.a.address", "without TLS; give https://", Accepts),
     ("[vaults.a]\naddress = \"https://vault\"\nauth = { kind = \"k8s\", role = \"r\" }\n", "vaults.a.auth.kind", "unknown; give one of `token`, ", Rejects),
+];
+
+/// Files that a start would reject, as `WHOLE`, with whether the feature is enabled that they need.
+#[rustfmt::skip]
+const NO_START: &[(bool, &str, &str, &str)] = &[
+    (true, "[pools.\"\"]\nhost = \"db\"\nuser = \"u\"\npassword = \"file:/a\"\n", "pools.\"\"", "give one such as [pools.orders]"),
+    (cfg!(feature = "file"), "[providers.a]\nkind = \"file\"\nformat = \"json\"\npath = \"/a\"\npoll_interval = \"1ms\"\n", "providers.a.poll_interval", "between 1 s and 1 day"),
+    (cfg!(feature = "rds-iam"), "[pools.a]\nhost = \"orders.c1a2b3.eu-west-1.rds.amazonaws.com\"\nuser = \"u\"\naws_iam_auth = true\nregion = \"eu-central-1\"\n", "pools.a.region", "eu-west-1"),
+    (cfg!(feature = "rds-iam"), "[pools.a]\nhost = \"orders.global-c1a2b3.global.rds.amazonaws.com\"\nuser = \"u\"\naws_iam_auth = true\n", "pools.a.host", "the current \"region\""),
+    (cfg!(feature = "elasticache-iam"), "[providers.a]\nkind = \"elasticache-iam\"\ncache_kind = \"serverless\"\nuser = \"u\"\ncache = \"orders-a1b2c3.serverless.euw1.cache.amazonaws.com\"\n", "providers.a.cache", "endpoint"),
+    (cfg!(feature = "secrets-manager"), "[providers.a]\nkind = \"secrets-manager\"\nsecret = \"arn:aws:secretsmanager:eu-west-1:1:oops\"\n", "providers.a.secret", "not a whole ARN; set"),
+    (cfg!(feature = "secrets-manager"), "[providers.a]\nkind = \"secrets-manager\"\nsecret = \"orders\"\nuser = \"u\"\nuser_key = \"k\"\n", "providers.a.user_key", "remove it"),
+    (cfg!(feature = "vault"), "[providers.a]\nkind = \"vault-kv\"\npath = \"a\"\n[vaults.v]\naddress = \"https://vault\"\ntimeout = \"0s\"\nauth = { kind = \"kubernetes\", role = \"r\" }\n", "vaults.v.timeout", "more than zero"),
+    (cfg!(feature = "vault"), "[providers.a]\nkind = \"vault-kv\"\npath = \"/a\"\n[vaults.v]\naddress = \"https://vault\"\nca_file = \"/absent\"\nauth = { kind = \"kubernetes\", role = \"r\" }\n", "providers.a.path", "none at either end"),
+    (cfg!(feature = "redis"), "[pools.a]\nkind = \"redis\"\nhost = \"cache\"\npassword = \"file:/a\"\ndatabase = \"s3cret\"\n", "pools.a.database", "not the number of a database; give"),
+    (cfg!(feature = "redis"), "[pools.a]\nurl = \"redis://cache/s3cret\"\npassword = \"file:/a\"\n", "pools.a.url", "not the number of a database; give"),
+    (cfg!(feature = "deadpool-postgres"), "[pools.a]\nkind = \"deadpool-postgres\"\nurl = \"postgres://u@db?connect_timeout=3s3cret\"\npassword = \"file:/a\"\n", "pools.a.url", "invalid parameter; give"),
 ];
 
 /// Files whose text is no TOML or YAML, with the line, and a part of the message.
@@ -157,6 +175,16 @@ fn a_typo_in_a_key_or_value_is_named_with_what_to_give() {
             schema == Accepts,
             "the schema, for\n{text}"
         );
+    }
+}
+
+#[test]
+fn what_no_start_accepts_is_found_without_one() {
+    for (_, text, key, words) in NO_START.iter().filter(|(is_enabled, ..)| *is_enabled) {
+        let shown = message("claviger.toml", text.as_bytes());
+        assert!(shown.starts_with(&format!("{key}: ")), "{text}\n{shown}");
+        assert!(shown.contains(words), "{text}\n{shown}");
+        assert!(!shown.contains("in code"), "{text}\n{shown}");
     }
 }
 
