@@ -31,6 +31,7 @@ mod libpq;
 mod missing_files;
 mod nearest;
 mod origins;
+mod pool_kind;
 mod providers;
 mod references;
 #[cfg_attr(
