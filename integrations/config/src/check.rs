@@ -3,6 +3,7 @@
 mod builders;
 mod limits;
 mod provider;
+mod tls;
 mod tokens;
 
 use std::net::IpAddr;
@@ -11,12 +12,13 @@ use crate::error::Problem;
 use crate::libpq::Libpq;
 use crate::nearest::suggestion;
 use crate::resolved_pool::{Engine, ResolvedPool};
-use crate::schema::{File, PoolKind, SslMode};
+use crate::schema::{File, PoolKind};
 use crate::url_text::SEVERAL_HOSTS;
 use crate::values::Secret;
 use builders::Builders;
 use limits::{check_defaults, check_limits, check_supervisor};
 use provider::{check_provider, check_vault, region_problem};
+use tls::check_tls;
 use tokens::check_tokens;
 
 /// What the file does not contain.
@@ -245,6 +247,7 @@ fn check_pool(
         );
     }
     check_limits(pool, problems);
+    check_tls(pool, problems);
     check_tokens(pool, surroundings, problems);
     let mut problem =
         |key: &str, message: String| problems.push(Problem::new(pool.key(key), message));
@@ -268,39 +271,6 @@ fn check_pool(
     if matches!(pool.password(), Some(Secret::File(_))) && !cfg!(feature = "file") {
         problem("password", needs_feature("file", surroundings));
     }
-    match (pool.client_certificate_file(), pool.client_key_file()) {
-        (Some(_), None) => problem(
-            "client_key_file",
-            "is missing; a certificate needs its key".into(),
-        ),
-        (None, Some(_)) => {
-            problem(
-                "client_certificate_file",
-                "is missing; a key needs its certificate".into(),
-            );
-        }
-        _ => {}
-    }
-    match pool.ssl_mode() {
-        Some(SslMode::Disable | SslMode::Prefer | SslMode::Require)
-            if pool.given_ca_file().is_some() =>
-        {
-            problem(
-                "ca_file",
-                "has no effect with this `ssl_mode`; give `verify-full`".into(),
-            );
-        }
-        Some(SslMode::Disable) if settings.client_certificate_file.is_some() => problem(
-            "client_certificate_file",
-            "has no effect without TLS; give another `ssl_mode`".into(),
-        ),
-        _ => {}
-    }
-    if let Some(mode) = pool.ssl_mode()
-        && let Some(advice) = unsupported_ssl_mode(pool.kind, mode)
-    {
-        problem("ssl_mode", advice.into());
-    }
     for key in keys_without_meaning(pool) {
         let kind = pool.kind.as_str();
         problem(
@@ -316,7 +286,6 @@ fn keys_without_meaning(pool: &ResolvedPool) -> Vec<&'static str> {
     let kind = pool.kind;
     let is_redis = kind.engine() == Engine::Redis;
     let is_shared = is_redis && kind != PoolKind::RedisExclusive;
-    let is_sqlx = matches!(kind, PoolKind::Postgres | PoolKind::Mysql);
     let keys = [
         (
             "max_connections",
@@ -340,10 +309,6 @@ fn keys_without_meaning(pool: &ResolvedPool) -> Vec<&'static str> {
             "application_name",
             kind.engine() != Engine::Postgres && settings.application_name.is_some(),
         ),
-        (
-            "client_certificate_file",
-            !is_redis && !is_sqlx && settings.client_certificate_file.is_some(),
-        ),
     ];
     keys.iter()
         .filter(|(_, is_given)| *is_given)
@@ -365,20 +330,6 @@ fn advice_on_host(host: &str) -> Option<&'static str> {
         Some("is not a name or an address; give one such as db.internal")
     } else {
         None
-    }
-}
-
-fn unsupported_ssl_mode(kind: PoolKind, mode: SslMode) -> Option<&'static str> {
-    let is_sqlx = matches!(kind, PoolKind::Postgres | PoolKind::Mysql);
-    match (kind.engine(), mode) {
-        _ if is_sqlx => None,
-        (Engine::Redis, SslMode::Prefer | SslMode::Require | SslMode::VerifyCa) => {
-            Some("is not supported by this kind; give `disable` or `verify-full`")
-        }
-        (Engine::Postgres, SslMode::Require | SslMode::VerifyCa) => {
-            Some("is not supported by this kind; give `disable`, `prefer` or `verify-full`")
-        }
-        _ => None,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::schema::SslMode;
 use crate::source::Variables;
 use crate::url_settings::{SYSTEM, ssl_mode};
 
-const SSL_MODE: &str = "PGSSLMODE";
+pub(crate) const SSL_MODE: &str = "PGSSLMODE";
 const CA_FILE: &str = "PGSSLROOTCERT";
 
 /// Defaults of the environment.
@@ -56,6 +56,9 @@ impl Libpq {
 #[expect(clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::error::ConfigError;
+    use crate::resolved_pool::ResolvedPool;
 
     fn libpq(name: &str, value: &str) -> Libpq {
         Libpq::new(&Variables::from([(name.to_owned(), value.to_owned())]))
@@ -70,5 +73,39 @@ mod tests {
         assert!(mode.key == SSL_MODE && mode.message.contains("verify-full"));
         let system = libpq(CA_FILE, SYSTEM).ssl_mode().expect_err("no file");
         assert!(system.key == CA_FILE && system.message.contains("unset"));
+    }
+    /// Returns the pool of the environment, or what is wrong with it.
+    fn pool(variables: &[(&str, &str)]) -> Result<ResolvedPool, ConfigError> {
+        let common = [("DATABASE_USER", "app"), ("DATABASE_PASSWORD", "pw")];
+        let variables = common.iter().chain(variables);
+        let variables = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = Config::from_variables(&variables.collect())?;
+        Ok(config.resolved_pools()?.remove(0))
+    }
+
+    #[test]
+    fn a_socket_has_no_tls_whatever_the_environment_requests() {
+        let required = (SSL_MODE, "require");
+        let socket = pool(&[required, ("DATABASE_HOST", "/run/postgresql")]);
+        let socket = socket.expect("libpq ignores the mode, too");
+        assert_eq!(socket.ssl_mode(), Some(SslMode::Disable));
+        let host = pool(&[required, ("DATABASE_HOST", "db")]).expect("it is valid");
+        assert_eq!(host.ssl_mode(), Some(SslMode::Require));
+    }
+
+    #[cfg(feature = "deadpool-postgres")]
+    #[test]
+    fn a_driver_without_a_setting_does_not_get_it_from_the_environment() {
+        let kind = ("DATABASE_KIND", "deadpool-postgres");
+        let host = ("DATABASE_HOST", "db");
+        let error = pool(&[kind, host, (SSL_MODE, "require")]).err();
+        let error = error.map(|error| error.to_string()).unwrap_or_default();
+        let named = "PGSSLMODE: is not supported by pools of kind `deadpool-postgres`; give";
+        assert!(error.contains(named), "{error}");
+        let certificate = [("PGSSLCERT", "/c.pem"), ("PGSSLKEY", "/k.pem")];
+        let driver = pool(&[&[kind, host][..], &certificate].concat()).expect("it is valid");
+        assert_eq!(driver.client_certificate_file(), None);
+        let sqlx = pool(&[&[host][..], &certificate].concat()).expect("it is valid");
+        assert_eq!(sqlx.client_key_file(), Some("/k.pem".into()));
     }
 }

@@ -31,6 +31,14 @@ impl PoolKind {
         }
     }
 
+    /// Returns whether the driver sends a client's certificate.
+    pub(crate) fn sends_certificates(self) -> bool {
+        match self.engine() {
+            Engine::Postgres => self == Self::Postgres,
+            Engine::Mysql | Engine::Redis => true,
+        }
+    }
+
     /// Returns the kind's name in the file.
     pub(crate) fn as_str(self) -> &'static str {
         match self {

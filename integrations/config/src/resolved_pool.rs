@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::error::Problem;
-use crate::libpq::Libpq;
+use crate::libpq::{Libpq, SSL_MODE};
 use crate::schema::{File, PoolDefaults, PoolKind, PoolSettings, ProviderSettings, SslMode};
 use crate::url_settings::UrlSettings;
 use crate::url_text::decoded;
@@ -149,14 +149,39 @@ impl ResolvedPool {
         self.url.has_tls_scheme
     }
 
+    /// Returns whether the pool connects to a Unix socket.
+    pub(crate) fn is_socket(&self) -> bool {
+        let is_path = self.host().is_some_and(|host| host.starts_with('/'));
+        is_path && self.kind.engine() == Engine::Postgres
+    }
+
     /// Returns the mode of the settings, the URL or the environment. Tokens and `ca_file` need
-    /// verification.
+    /// verification. A Unix socket has no TLS, and as in libpq the environment does not request it.
     pub(crate) fn ssl_mode(&self) -> Option<SslMode> {
-        let given = self.settings.ssl_mode.or(self.url.ssl_mode);
+        let given = self.given_ssl_mode();
+        if self.is_socket() {
+            return given.or(Some(SslMode::Disable));
+        }
         let needs_verification = self.has_tokens() || self.given_ca_file().is_some();
         given
             .or(needs_verification.then_some(SslMode::VerifyFull))
             .or(self.libpq_ssl_mode)
+    }
+
+    /// Returns the mode of the settings or the URL.
+    pub(crate) fn given_ssl_mode(&self) -> Option<SslMode> {
+        self.settings.ssl_mode.or(self.url.ssl_mode)
+    }
+
+    /// Returns what has set the mode, if there is one.
+    pub(crate) fn ssl_mode_origin(&self) -> ModeOrigin {
+        match (self.settings.ssl_mode, self.url.ssl_mode) {
+            (None, Some(_)) => ModeOrigin::Url,
+            (None, None) if self.ssl_mode() == self.libpq_ssl_mode => {
+                ModeOrigin::Environment(SSL_MODE)
+            }
+            _ => ModeOrigin::Key,
+        }
     }
 
     /// Returns the authorities of the server: of the settings, the URL, or the environment if the
@@ -177,17 +202,28 @@ impl ResolvedPool {
     }
 
     pub(crate) fn client_certificate_file(&self) -> Option<PathBuf> {
-        let given = self.settings.client_certificate_file.clone();
+        let of_environment = self.libpq_certificate().map(|(file, _)| file.into());
+        self.given_client_certificate_file().or(of_environment)
+    }
+
+    /// Returns the client's certificate of the settings or the URL.
+    pub(crate) fn given_client_certificate_file(&self) -> Option<PathBuf> {
         let of_url = self.url.client_certificate_file.as_ref();
-        let of_environment = self.libpq.client_certificate.as_ref().map(|(file, _)| file);
-        given.or_else(|| of_url.or(of_environment).map(PathBuf::from))
+        let given = self.settings.client_certificate_file.clone();
+        given.or_else(|| of_url.map(PathBuf::from))
     }
 
     pub(crate) fn client_key_file(&self) -> Option<PathBuf> {
         let given = self.settings.client_key_file.clone();
         let of_url = self.url.client_key_file.as_ref();
-        let of_environment = self.libpq.client_certificate.as_ref().map(|(_, key)| key);
+        let of_environment = self.libpq_certificate().map(|(_, key)| key);
         given.or_else(|| of_url.or(of_environment).map(PathBuf::from))
+    }
+
+    /// Returns the client's certificate and key of the environment, if the driver sends them.
+    fn libpq_certificate(&self) -> Option<&(String, String)> {
+        let is_sent = self.kind.sends_certificates() && !self.is_socket();
+        self.libpq.client_certificate.as_ref().filter(|_| is_sent)
     }
 
     pub(crate) fn max_connections(&self) -> u32 {
@@ -234,6 +270,16 @@ impl ResolvedPool {
             ACQUIRE_TIMEOUT,
         )
     }
+}
+
+/// What has set the mode of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ModeOrigin {
+    /// A key of the pool, or one that needs verification.
+    Key,
+    Url,
+    /// This variable.
+    Environment(&'static str),
 }
 
 /// Tokens that a pool logs in with.

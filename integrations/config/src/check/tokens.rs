@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Surroundings;
 use crate::error::Problem;
-use crate::resolved_pool::{Engine, ResolvedPool, TOKEN_LIFETIME};
+use crate::resolved_pool::{Engine, ModeOrigin, ResolvedPool, TOKEN_LIFETIME};
 use crate::schema::SslMode;
 
 /// Checks TLS and the age of connections. Without verified TLS, pools send no token, and a start
@@ -25,13 +25,19 @@ pub(super) fn check_tokens(
         _ => false,
     };
     if !is_verified && !is_shown_later {
-        let key = if pool.settings.ssl_mode.is_some() {
-            "ssl_mode"
+        let (key, message) = if pool.is_socket() {
+            let message = "is a Unix socket, and a token is sent with verified TLS alone; give the \
+                           server's name";
+            ("host", message)
         } else {
-            "url"
+            let key = match pool.ssl_mode_origin() {
+                ModeOrigin::Key => "ssl_mode",
+                ModeOrigin::Url | ModeOrigin::Environment(_) => "url",
+            };
+            let message = "does not verify the server, and a token is sent to none that is not \
+                           verified; give `verify-full`";
+            (key, message)
         };
-        let message = "does not verify the server, and a token is sent to none that is not \
-                       verified; give `verify-full`";
         problems.push(Problem::new(pool.key(key), message));
     }
     // A service may have reasons for it.

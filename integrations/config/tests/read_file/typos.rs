@@ -69,6 +69,7 @@ const IN_A_POOL: &[(&str, &str, &str, Schema)] = &[
     ("url = \"postgres://db:543a/orders\"", "url", "a number from 1 to 65535; give one", Accepts),
     ("url = \"mysql://db\"\nkind = \"postgres\"", "url", "another kind of pool; change", Accepts),
     ("client_key_file = \"/key\"", "client_certificate_file", "needs its certificate", Accepts),
+    ("url = \"postgres:///orders?host=/run/postgresql&sslmode=require\"", "url", "a Unix socket does not have; remove", Accepts),
     ("url = \"postgres://db?statement-cache-capacity=s3cret\"", "url", "invalid value; give one that sqlx", Accepts),
 ];
 
@@ -102,6 +103,8 @@ const WHOLE: &[(&str, &str, &str, Schema)] = &[
 #[rustfmt::skip]
 const NO_START: &[(bool, &str, &str, &str)] = &[
     (true, "[pools.\"\"]\nhost = \"db\"\nuser = \"u\"\npassword = \"file:/a\"\n", "pools.\"\"", "give one such as [pools.orders]"),
+    (true, "[pools.a]\nhost = \"/run\"\nuser = \"u\"\npassword = \"file:/a\"\nssl_mode = \"verify-full\"\n", "pools.a.ssl_mode", "a Unix socket does not have; remove"),
+    (true, "[pools.a]\nhost = \"/run\"\nuser = \"u\"\npassword = \"file:/a\"\nca_file = \"/a\"\n", "pools.a.ca_file", "a Unix socket does not have; remove"),
     (cfg!(feature = "file"), "[providers.a]\nkind = \"file\"\nformat = \"json\"\npath = \"/a\"\npoll_interval = \"1ms\"\n", "providers.a.poll_interval", "between 1 s and 1 day"),
     (cfg!(feature = "rds-iam"), "[pools.a]\nhost = \"orders.c1a2b3.eu-west-1.rds.amazonaws.com\"\nuser = \"u\"\naws_iam_auth = true\nregion = \"eu-central-1\"\n", "pools.a.region", "eu-west-1"),
     (cfg!(feature = "rds-iam"), "[pools.a]\nhost = \"orders.global-c1a2b3.global.rds.amazonaws.com\"\nuser = \"u\"\naws_iam_auth = true\n", "pools.a.host", "the current \"region\""),
@@ -112,7 +115,10 @@ const NO_START: &[(bool, &str, &str, &str)] = &[
     (cfg!(feature = "vault"), "[providers.a]\nkind = \"vault-kv\"\npath = \"/a\"\n[vaults.v]\naddress = \"https://vault\"\nca_file = \"/absent\"\nauth = { kind = \"kubernetes\", role = \"r\" }\n", "providers.a.path", "none at either end"),
     (cfg!(feature = "redis"), "[pools.a]\nkind = \"redis\"\nhost = \"cache\"\npassword = \"file:/a\"\ndatabase = \"s3cret\"\n", "pools.a.database", "not the number of a database; give"),
     (cfg!(feature = "redis"), "[pools.a]\nurl = \"redis://cache/s3cret\"\npassword = \"file:/a\"\n", "pools.a.url", "not the number of a database; give"),
+    (cfg!(feature = "redis"), "[pools.a]\nurl = \"redis://cache\"\npassword = \"file:/a\"\nclient_certificate_file = \"/c\"\nclient_key_file = \"/k\"\n", "pools.a.client_certificate_file", "without TLS; give"),
     (cfg!(feature = "deadpool-postgres"), "[pools.a]\nkind = \"deadpool-postgres\"\nurl = \"postgres://u@db?connect_timeout=3s3cret\"\npassword = \"file:/a\"\n", "pools.a.url", "invalid parameter; give"),
+    (cfg!(feature = "deadpool-postgres"), "[pools.a]\nkind = \"deadpool-postgres\"\nurl = \"postgres://u@db?sslcert=/s3cret&sslkey=/k\"\npassword = \"file:/a\"\n", "pools.a.url", "no effect on a pool of kind `deadpool-postgres`; remove"),
+    (cfg!(feature = "deadpool-postgres"), "[pools.a]\nkind = \"deadpool-postgres\"\nurl = \"postgres://u@db?sslmode=require\"\npassword = \"file:/a\"\n", "pools.a.url", "not supported by this kind; give"),
 ];
 
 /// Files whose text is no TOML or YAML, with the line, and a part of the message.
