@@ -151,7 +151,7 @@ impl Connection {
         self.pool.user()
     }
 
-    /// Returns the database of the settings.
+    /// Returns the database of the settings, or for PostgreSQL that of `PGDATABASE`.
     pub fn database(&self) -> Option<String> {
         self.pool.database()
     }
@@ -180,7 +180,8 @@ impl Connection {
         self.ca_file.as_deref()
     }
 
-    /// Returns the PEM files with the client's certificate and its key.
+    /// Returns the PEM files with the client's certificate and its key. `None` if the driver sends
+    /// none.
     pub fn client_certificate(&self) -> Option<(&Path, &Path)> {
         let (certificate, key) = self.client_certificate.as_ref()?;
         Some((certificate, key))

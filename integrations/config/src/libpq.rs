@@ -10,11 +10,13 @@ use crate::url_settings::{SYSTEM, ssl_mode};
 
 pub(crate) const SSL_MODE: &str = "PGSSLMODE";
 const CA_FILE: &str = "PGSSLROOTCERT";
+const DATABASE: &str = "PGDATABASE";
 
 /// Defaults of the environment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Libpq {
     pub(crate) ca_file: Option<String>,
+    pub(crate) database: Option<String>,
     /// Client's certificate and its key. One without the other has no effect.
     pub(crate) client_certificate: Option<(String, String)>,
     ssl_mode: Option<String>,
@@ -28,6 +30,7 @@ impl Libpq {
         };
         Self {
             ca_file: given(CA_FILE),
+            database: given(DATABASE),
             client_certificate: given("PGSSLCERT").zip(given("PGSSLKEY")),
             ssl_mode: given(SSL_MODE),
         }
@@ -91,6 +94,23 @@ mod tests {
         assert_eq!(socket.ssl_mode(), Some(SslMode::Disable));
         let host = pool(&[required, ("DATABASE_HOST", "db")]).expect("it is valid");
         assert_eq!(host.ssl_mode(), Some(SslMode::Require));
+    }
+
+    #[test]
+    fn the_database_of_the_environment_is_a_default() {
+        let of_environment = (DATABASE, "orders");
+        let host = ("DATABASE_HOST", "db");
+        let default = pool(&[of_environment, host]).expect("it is valid");
+        assert_eq!(default.database().as_deref(), Some("orders"));
+        let url = ("DATABASE_URL", "postgres://db/invoices");
+        let given = pool(&[of_environment, url]).expect("it is valid");
+        assert_eq!(given.database().as_deref(), Some("invoices"));
+        #[cfg(feature = "mysql")]
+        {
+            let kind = ("DATABASE_KIND", "mysql");
+            let mysql = pool(&[of_environment, host, kind]).expect("it is valid");
+            assert_eq!(mysql.database(), None);
+        }
     }
 
     #[cfg(feature = "deadpool-postgres")]

@@ -130,7 +130,8 @@ impl ResolvedPool {
 
     pub(crate) fn database(&self) -> Option<String> {
         let database = self.settings.database.clone();
-        database.or_else(|| self.url.database.clone())
+        let database = database.or_else(|| self.url.database.clone());
+        database.or_else(|| self.libpq.database.clone())
     }
 
     /// Returns the password of the settings, or that of the URL.
