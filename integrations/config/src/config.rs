@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::check::{Surroundings, check};
-use crate::conform::{conform, secrets_in_file};
+use crate::conform::conform;
 use crate::connection::{Connection, connections};
 use crate::error::{ConfigError, Problem};
 use crate::json_schema::json_schema;
@@ -24,6 +24,7 @@ use crate::origins::Origins;
 use crate::resolved_pool::ResolvedPool;
 use crate::running_pools::RunningPools;
 use crate::schema::{File, ProviderSettings};
+use crate::secrets_in_file::secrets_in_file;
 use crate::source::{Variables, environment, read_file};
 use crate::start::{builder, register};
 use crate::variables::from_variables;

@@ -62,6 +62,7 @@ mod running_pools;
     )
 )]
 mod schema;
+mod secrets_in_file;
 mod source;
 mod start;
 mod url_settings;
