@@ -31,7 +31,8 @@ fn find_secrets(
         }
         // A number may be a password.
         Value::Number(_) if has_mark(schema, IS_SECRET) => problems.push(secret_in_file(key)),
-        Value::String(text) => {
+        // `conform` reports an empty one.
+        Value::String(text) if !text.is_empty() => {
             let is_secret = if has_mark(schema, IS_SECRET) {
                 !text.starts_with(FILE) && !is_variable(text)
             } else {
@@ -72,14 +73,46 @@ fn secret_in_file(key: &str) -> Problem {
     )
 }
 
+/// Variable without a default, in place of which [`without_references`] writes it.
+const VARIABLE: &str = "\u{1}";
+/// Variable with a default.
+const DEFAULT: &str = "\u{2}";
+
 /// Returns whether the URL has a password that is not a reference.
 fn has_password(url: &str) -> bool {
-    let Some((_, rest)) = url.split_once("://") else {
+    let text = without_references(url);
+    if text == DEFAULT {
+        let default = url.split_once(":-").map(|(_, default)| default);
+        return default.is_some_and(has_password);
+    }
+    let Some((_, rest)) = text.split_once("://") else {
         return false;
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     authority
         .rsplit_once('@')
         .and_then(|(user, _)| user.split_once(':'))
-        .is_some_and(|(_, password)| !password.is_empty() && !is_variable(password))
+        .is_some_and(|(_, password)| !password.is_empty() && password != VARIABLE)
+}
+
+/// Returns the text with a character in place of each reference. A default may have separators,
+/// which are none of the URL.
+fn without_references(text: &str) -> String {
+    let (mut without, mut rest) = (String::new(), text);
+    while let Some((before, reference)) = rest.split_once("${") {
+        without.push_str(before);
+        rest = reference;
+        let Some((name, after)) = reference.split_once('}').filter(|_| !before.ends_with('$'))
+        else {
+            without.push_str("${");
+            continue;
+        };
+        without.push_str(if name.contains(":-") {
+            DEFAULT
+        } else {
+            VARIABLE
+        });
+        rest = after;
+    }
+    without + rest
 }

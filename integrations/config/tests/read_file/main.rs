@@ -260,6 +260,17 @@ fn a_default_or_a_longer_text_is_a_secret_in_the_file() {
         let shown = format!("{:?}", File::toml(&text).problems());
         assert!(shown.contains("development"), "{password}: {shown}");
     }
+    for url in [
+        "postgres://app:${PW:-s3/cret}@db/o",
+        "postgres://app:${PW:-s3#cret}@db/o",
+        "postgres://${USER:-a/b}:s3cret@db/o",
+        "${URL:-postgres://app:s3cret@db/o}",
+        "postgres://app:s3cret${PW}@db/o",
+    ] {
+        let text = format!("[pools.orders]\nurl = \"{url}\"\n");
+        let shown = format!("{:?}", File::toml(&text).problems());
+        assert!(shown.contains("development"), "{url}: {shown}");
+    }
 }
 
 #[test]

@@ -103,6 +103,7 @@ const WHOLE: &[(&str, &str, &str, Schema)] = &[
 #[rustfmt::skip]
 const NO_START: &[(bool, &str, &str, &str)] = &[
     (true, "[pools.\"\"]\nhost = \"db\"\nuser = \"u\"\npassword = \"file:/a\"\n", "pools.\"\"", "give one such as [pools.orders]"),
+    (true, "[pools.a]\nhost = \"db\"\nuser = \"u\"\npassword = \"\"\n", "pools.a.password", "is empty; give ${NAME} or"),
     (true, "[pools.a]\nhost = \"/run\"\nuser = \"u\"\npassword = \"file:/a\"\nssl_mode = \"verify-full\"\n", "pools.a.ssl_mode", "a Unix socket does not have; remove"),
     (true, "[pools.a]\nhost = \"/run\"\nuser = \"u\"\npassword = \"file:/a\"\nca_file = \"/a\"\n", "pools.a.ca_file", "a Unix socket does not have; remove"),
     (cfg!(feature = "file"), "[providers.a]\nkind = \"file\"\nformat = \"json\"\npath = \"/a\"\npoll_interval = \"1ms\"\n", "providers.a.poll_interval", "between 1 s and 1 day"),
