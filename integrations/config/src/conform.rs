@@ -46,10 +46,11 @@ impl<'s> Walk<'s> {
     }
 
     fn value(&mut self, value: &mut Value, schema: &'s Value, key: &str) {
-        let schema = resolved(self.root, schema);
+        // Before the `null` of an optional value is removed.
         if value.is_null() && is_optional(schema) {
             return;
         }
+        let schema = resolved(self.root, schema);
         if let Some(variants) = schema.get("oneOf").and_then(Value::as_array) {
             return self.variant(value, variants, key);
         }
@@ -258,11 +259,13 @@ pub(crate) fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
 }
 
 fn is_optional(schema: &Value) -> bool {
-    let kind = schema.get("type");
-    kind.is_some_and(|kind| {
-        kind.as_array()
-            .is_some_and(|kinds| kinds.contains(&"null".into()))
-    })
+    let of_type = match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.contains(&"null".into()),
+        Some(kind) => kind == "null",
+        None => false,
+    };
+    let any = schema.get("anyOf").and_then(Value::as_array);
+    of_type || any.is_some_and(|any| any.iter().any(is_optional))
 }
 
 /// Returns the type of a value that is not `null`.

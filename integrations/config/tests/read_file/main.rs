@@ -355,9 +355,13 @@ fn a_file_that_cannot_be_read_is_named() {
 fn yaml_has_the_same_keys() {
     let text =
         "pools:\n  orders:\n    host: db\n    user: orders\n    password: file:/etc/orders\n";
-    drop(
-        File::named("claviger.yaml", text)
-            .load()
-            .expect("it is valid"),
-    );
+    // A key without a value counts as absent.
+    let without_values = "    port:\n    kind:\n    ssl_mode:\n    idle_timeout:\n    url:\n";
+    for text in [text.to_owned(), format!("{text}{without_values}")] {
+        let file = File::named("claviger.yaml", &text);
+        drop(file.load().expect("it is valid"));
+    }
+    let text = text.replace(" file:/etc/orders", "");
+    let problems = File::named("claviger.yaml", &text).problems();
+    assert_eq!(problems[0].key, "pools.orders.provider", "{problems:?}");
 }
