@@ -3,6 +3,9 @@
 /// Smallest similarity of a name that is suggested.
 const MIN_SIMILARITY: f64 = 0.5;
 
+/// Smallest similarity at which a name that may be another program's counts as misspelt.
+const MISSPELT: f64 = 0.75;
+
 /// Names of other libraries and drivers for keys of this file.
 const SYNONYMS: [(&str, &str); 22] = [
     ("address", "host"),
@@ -59,11 +62,16 @@ fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<(f64, &'k str)> {
     most_similar(known, similarity)
 }
 
+/// Returns the known name of which this is probably a misspelling.
+pub(crate) fn misspelt<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let similarity = |one: &str| strsim::normalized_damerau_levenshtein(name, one);
+    most_similar(known, similarity)
+        .filter(|(similarity, _)| *similarity >= MISSPELT)
+        .map(|(_, nearest)| nearest)
+}
+
 /// Returns the name with the greatest similarity, from 0 to 1.
-pub(crate) fn most_similar<'k>(
-    known: &[&'k str],
-    similarity: impl Fn(&str) -> f64,
-) -> Option<(f64, &'k str)> {
+fn most_similar<'k>(known: &[&'k str], similarity: impl Fn(&str) -> f64) -> Option<(f64, &'k str)> {
     let similar = known.iter().map(|one| (similarity(one), *one));
     similar.max_by(|(left, _), (right, _)| left.total_cmp(right))
 }

@@ -7,7 +7,7 @@ use config::{Config as Sources, ConfigError as SourceError, File, FileFormat};
 use serde_json::{Map, Value};
 
 use crate::error::{ConfigError, Problem};
-use crate::nearest::suggestion;
+use crate::nearest::{misspelt, suggestion};
 use crate::origins::Origins;
 use crate::yaml::Yaml;
 
@@ -156,13 +156,24 @@ fn set(value: &mut Value, variable: &str, text: &str) -> Result<Option<String>, 
             let message = "overrides no table of the file; give the name of one";
             return Err(Problem::new(variable, message));
         };
-        let existing = table.keys().find(|key| is_named(key, name)).cloned();
+        let existing = named(table, variable, name)?;
         let known = TABLES.iter().find(|table| is_named(table, name));
         let key = match (existing, known) {
             (Some(existing), _) => existing,
             (None, Some(known)) if depth == 0 => (*known).to_owned(),
-            // Another program's, such as CLAVIGER_A__B.
-            (None, _) if depth == 0 => return Ok(None),
+            (None, _) if depth == 0 => {
+                return match misspelt(&name.to_ascii_lowercase(), &TABLES) {
+                    Some(table) => {
+                        let table = table.to_ascii_uppercase();
+                        let message = format!(
+                            "overrides nothing: `{name}` is unknown; did you mean `{table}`?"
+                        );
+                        Err(Problem::new(variable, message))
+                    }
+                    // Another program's, such as CLAVIGER_A__B.
+                    None => Ok(None),
+                };
+            }
             (None, _) => {
                 let known: Vec<_> = table.keys().map(String::as_str).collect();
                 let nearest = suggestion(name, &known);
@@ -180,15 +191,31 @@ fn set(value: &mut Value, variable: &str, text: &str) -> Result<Option<String>, 
         let message = "overrides no table of the file; give the name of one";
         return Err(Problem::new(variable, message));
     };
-    let existing = table
-        .keys()
-        .find(|existing| is_named(existing, key))
-        .cloned();
+    let existing = named(table, variable, key)?;
     let key = existing.unwrap_or_else(|| key.to_ascii_lowercase());
     keys.push(key.clone());
     // `${` in an environment variable is not a reference.
     table.insert(key, without_references(text).into());
     Ok(Some(keys.join(".")))
+}
+
+/// Returns the key that a part of a variable's name stands for.
+///
+/// # Errors
+/// There are several.
+fn named(
+    table: &Map<String, Value>,
+    variable: &str,
+    name: &str,
+) -> Result<Option<String>, Problem> {
+    let mut keys = table.keys().filter(|key| is_named(key, name));
+    match (keys.next(), keys.next()) {
+        (Some(first), Some(second)) => {
+            let message = format!("`{name}` names `{first}` and `{second}`; rename one of them");
+            Err(Problem::new(variable, message))
+        }
+        (key, _) => Ok(key.cloned()),
+    }
 }
 
 /// Returns whether this is the name in a variable: in capitals, with `_` for other characters.
@@ -280,6 +307,9 @@ mod tests {
         for misspelt in [
             "CLAVIGER_POOLS_ORDERS_DB_PORT",
             "CLAVIGER_POOLS__ORDERS_D__PORT",
+            "CLAVIGER_POOL__ORDERS_DB__PORT",
+            "CLAVIGER_PROVIDER__ORDERS__PATH",
+            "CLAVIGER_DEFAULT__PORT",
         ] {
             let error = read(text, Format::Toml, &[(misspelt, "2")]).expect_err(misspelt);
             assert!(error.contains(misspelt) && error.contains(';'), "{error}");
@@ -289,6 +319,17 @@ mod tests {
             let expected = serde_json::json!({"pools": {"Orders-DB": {"port": 1}}});
             assert_eq!(value, Ok(expected), "{other}");
         }
+    }
+
+    #[test]
+    fn a_variable_that_names_two_tables_is_an_error() {
+        let text = "[pools.a-b]\nport = 1\n[pools.a_b]\nport = 1\n[pools.c]\nport = 1\n";
+        let variable = "CLAVIGER_POOLS__A_B__PORT";
+        let error = read(text, Format::Toml, &[(variable, "2")]).expect_err("two");
+        let both = "names `a-b` and `a_b`; rename one of them";
+        assert!(error.contains(variable) && error.contains(both), "{error}");
+        let other = read(text, Format::Toml, &[("CLAVIGER_POOLS__C__PORT", "2")]);
+        assert!(other.is_ok(), "{other:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::error::Problem;
-use crate::nearest::most_similar;
+use crate::nearest::misspelt;
 use crate::origins::Origins;
 use crate::source::{Variables, without_references};
 use crate::url_text::parse;
@@ -13,9 +13,6 @@ use crate::values::FILE;
 
 /// Prefixes of the variables, each with the name of its pool.
 const PREFIXES: [(&str, &str); 2] = [("DATABASE_", "database"), ("REDIS_", "redis")];
-
-/// Smallest similarity to a known key at which a variable is reported as misspelt.
-const MIN_SIMILARITY: f64 = 0.75;
 
 /// Returns the variables as the content of a configuration file, and which variable gave which
 /// value. An unknown variable with one of the prefixes has no effect, unless it is probably
@@ -117,14 +114,6 @@ fn has_credentials(pool: &Map<String, Value>) -> bool {
     // The problem of an invalid URL is reported later.
     let has_none = |url: &str| parse(url).is_ok_and(|url| url.password().is_none());
     has_key || url.is_some_and(|url| !has_none(url))
-}
-
-/// Returns the known key of which this is probably a misspelling.
-fn misspelt<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    let similarity = |one: &str| strsim::normalized_damerau_levenshtein(key, one);
-    most_similar(known, similarity)
-        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
-        .map(|(_, nearest)| nearest)
 }
 
 #[cfg(test)]
