@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use crate::error::Problem;
 use crate::nearest::misspelt;
 use crate::origins::Origins;
+use crate::schema::PoolKind;
 use crate::source::{Variables, without_references};
+use crate::url_settings::UrlSettings;
 use crate::url_text::parse;
 use crate::values::FILE;
 
@@ -83,7 +86,9 @@ pub(crate) fn from_variables(
             }
             origins.add(format!("pools.{name}.{key}"), &variable);
         }
-        if has_credentials(&pool) {
+        // A cache with an invalid URL may be for another library.
+        let is_reported_later = pools.is_empty() && has_invalid_url(&pool);
+        if has_credentials(&pool) || is_reported_later {
             pools.insert(name.to_owned(), pool.into());
         } else if pools.is_empty() {
             let message = format!(
@@ -114,6 +119,14 @@ fn has_credentials(pool: &Map<String, Value>) -> bool {
     // The problem of an invalid URL is reported later.
     let has_none = |url: &str| parse(url).is_ok_and(|url| url.password().is_none());
     has_key || url.is_some_and(|url| !has_none(url))
+}
+
+/// Returns whether the pool has a URL of another kind, or one with a parameter that is rejected.
+fn has_invalid_url(pool: &Map<String, Value>) -> bool {
+    let kind = pool.get("kind").cloned().unwrap_or_default();
+    let kind = Option::<PoolKind>::deserialize(kind).ok().flatten();
+    let url = pool.get("url").and_then(Value::as_str);
+    url.is_some_and(|url| UrlSettings::parse(url, kind).is_err())
 }
 
 #[cfg(test)]
@@ -170,6 +183,10 @@ mod tests {
             let alone = read(&[variable]).expect_err("nothing is left");
             assert_eq!(alone[0].key, "REDIS_PASSWORD", "{alone:?}");
         }
+        // Nor is it examined.
+        let other = ("REDIS_URL", "redis://cache?protocol=resp3");
+        let value = read(&[database, other]).expect("the database is complete");
+        assert!(value["pools"].get("redis").is_none(), "{value}");
         let cache = ("REDIS_URL", "rediss://:pw@cache:6379");
         let value = read(&[database, cache]).expect("both are complete");
         assert!(value["pools"].get("redis").is_some(), "{value}");
@@ -235,6 +252,27 @@ mod tests {
             let error = error.expect_err(url).to_string();
             let expected = "the environment: DATABASE_URL: has a raw `#`";
             assert!(error.starts_with(expected), "{url}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_of_another_kind_is_a_problem_of_the_url() {
+        for (url, word) in [
+            ("sqlite:app.db", "unknown scheme; give postgres://"),
+            (
+                "jdbc:postgresql://db/orders?user=app&password=s3cret",
+                "unknown scheme",
+            ),
+            ("file:./absent.db", "./absent.db cannot be read"),
+            ("postgres://db/orders?useSSL=true", "give `sslmode`"),
+        ] {
+            let variables = Variables::from([("DATABASE_URL".to_owned(), url.to_owned())]);
+            let config = Config::from_variables(&variables);
+            let error = config.and_then(|config| config.check());
+            let error = error.expect_err(url).to_string();
+            let is_of_url = error.starts_with("the environment: DATABASE_URL: ");
+            assert!(is_of_url && error.contains(word), "{url}: {error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
     }
