@@ -54,6 +54,9 @@ pub(crate) struct SupervisorSettings {
     pub(crate) poll_interval: Option<HumanDuration>,
     /// Remaining lifetime below which the service is not ready. Default: 5s.
     pub(crate) ready_margin: Option<HumanDuration>,
+    /// Time for which the previous lease is kept after a rotation, so that a pool can be rolled
+    /// back. Default: 0s.
+    pub(crate) previous_lease_kept_for: Option<HumanDuration>,
 }
 
 /// Access to AWS.

@@ -38,6 +38,9 @@ pub(crate) fn builder(settings: &SupervisorSettings) -> SupervisorBuilder {
     if let Some(margin) = settings.ready_margin {
         builder = builder.with_ready_margin(margin.0);
     }
+    if let Some(time) = settings.previous_lease_kept_for {
+        builder = builder.with_previous_lease_kept_for(time.0);
+    }
     builder
 }
 

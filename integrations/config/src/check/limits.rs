@@ -24,6 +24,11 @@ pub(super) fn check_supervisor(settings: &SupervisorSettings, problems: &mut Vec
         ("drain_deadline", settings.drain_deadline, MILLISECOND),
         ("poll_interval", settings.poll_interval, SECOND),
         ("ready_margin", settings.ready_margin, Duration::ZERO),
+        (
+            "previous_lease_kept_for",
+            settings.previous_lease_kept_for,
+            Duration::ZERO,
+        ),
     ] {
         let given = duration.map_or(least, |HumanDuration(duration)| duration);
         if !(least..=DAY).contains(&given) {

@@ -87,6 +87,7 @@ const WHOLE: &[(&str, &str, &str, Schema)] = &[
     ("[aws]\nregion = \"eu-wset-1\"\n", "aws.region", "did you mean `west`?", Accepts),
     ("[supervisor]\nfailfast = true\n", "supervisor.failfast", "`fail_fast`", Rejects),
     ("[supervisor]\nstart_deadline = \"0s\"\n", "supervisor.start_deadline", "from 1ms", Accepts),
+    ("[supervisor]\nprevious_lease_kept_for = \"2d\"\n", "supervisor.previous_lease_kept_for", "to 1day", Accepts),
     ("[supervisor]\npoll_interval = \"2d\"\n", "supervisor.poll_interval", "to 1day", Accepts),
     ("[providers.a]\npath = \"/a\"\n", "providers.a", "needs the key `kind`: `file`, ", Rejects),
     ("[providers.a]\nkind = \"vault\"\n", "providers.a.kind", "`vault-", Rejects),
