@@ -5,6 +5,7 @@ mod keeper;
 mod signals;
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -80,20 +81,30 @@ async fn run(
     let supervisor = Supervisor::start();
     let keeper = Keeper::new(provider);
     let name = connection.provider_name();
+    // Kept until the end: dropping it unregisters the provider, and then nothing waits for a fetch
+    // that runs and releases its lease.
+    let mut adding = pin!(supervisor.add_provider(&name, keeper.clone()));
     let added = tokio::select! {
-        added = supervisor.add_provider(&name, keeper.clone()) => added,
-        received = signals.next() => {
-            supervisor.shutdown(RELEASE).await;
-            return code_of_signal(received.signal.as_raw());
-        }
+        added = &mut adding => Ok(added),
+        received = signals.next() => Err(received),
     };
+    let is_interrupted = added.is_err();
     let code = match (added, keeper.credentials()) {
-        (Ok(_), Some(credentials)) => run_with(connection, &credentials, args, signals).await,
-        (Ok(_), None) => complain(&"the provider returned no credentials", NOT_STARTED),
-        (Err(error), _) => complain(&error, NOT_STARTED),
+        (Err(received), _) => code_of_signal(received.signal.as_raw()),
+        (Ok(Ok(_)), Some(credentials)) => run_with(connection, &credentials, args, signals).await,
+        (Ok(Ok(_)), None) => complain(&"the provider returned no credentials", NOT_STARTED),
+        (Ok(Err(error)), _) => complain(&error, NOT_STARTED),
     };
-    keeper.end().await;
-    supervisor.shutdown(RELEASE).await;
+    let end = async {
+        // Before the shutdown, which then releases the lease of a fetch that ends late.
+        keeper.end().await;
+        supervisor.shutdown(RELEASE).await;
+    };
+    tokio::select! {
+        () = end => {}
+        // A second signal ends it before the fetch and the release.
+        _ = signals.next(), if is_interrupted => {}
+    }
     code
 }
 

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use claviger_servers::Postgres;
+use claviger_servers::{InjectedFault, Postgres, Proxy};
 use claviger_vault_fixtures::{Admin, ENGINE_PASSWORD, ENGINE_USER, Kind, Revocation};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -267,6 +267,34 @@ fn the_lease_of_a_command_is_released_at_its_end() {
     assert_eq!(vault.leases(), 0);
     let sql = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'";
     assert_eq!(vault.server.sql(sql).expect("counted"), "0");
+}
+
+/// Vault creates the lease after the signal.
+#[test]
+fn a_signal_while_credentials_are_fetched_leaves_no_lease() {
+    let vault = Vault::start();
+    vault.write_token("orders");
+    let address = vault.admin.vault.address();
+    let proxy = Proxy::start(&address).expect("a proxy");
+    let credentials = "/v1/database/creds/orders";
+    proxy.fault_on(credentials, InjectedFault::Delay(Duration::from_secs(3)));
+    let config = vault.config("orders").replace(&address, &proxy.endpoint());
+    let arguments = ["exec", "--", "echo", "started"];
+    let mut command = vault.setup.command(&config, &arguments);
+    let running = command.stdout(Stdio::piped()).spawn().expect("it runs");
+    let is_fetching = (0..1_200).any(|_| {
+        thread::sleep(Duration::from_millis(20));
+        proxy.requests(credentials) == 1
+    });
+    assert!(is_fetching, "the credentials are requested");
+    let id = i32::try_from(running.id()).ok().and_then(Pid::from_raw);
+    kill_process(id.expect("its id"), Signal::TERM).expect("sent");
+    let ended = running.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(128 + Signal::TERM.as_raw()));
+    assert_eq!(ended.stdout, b"", "the command was not started");
+    let released = proxy.requests("/v1/sys/leases/revoke");
+    assert_eq!(released, 1, "the lease is created, and then released");
+    assert_eq!(vault.leases(), 0);
 }
 
 #[test]
