@@ -141,13 +141,13 @@ pub(super) async fn close(admin: PgConnection) {
     let _ = timeout(TIMEOUT, admin.close()).await;
 }
 
-/// Returns the finding for a role. `failed` is whether its login failed.
+/// Returns the finding for a role. `failure` is the cause of its failed login.
 pub(super) fn role_finding(
     facts: &RoleFacts,
     user: &str,
     database: &str,
     is_token: bool,
-    failed: bool,
+    failure: Option<&str>,
 ) -> Finding {
     let (user, database) = (one_line(user), one_line(database));
     let identifier = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
@@ -215,23 +215,25 @@ pub(super) fn role_finding(
     }
     let membership = if facts.in_rds_iam { ", in rds_iam" } else { "" };
     let detail = format!("{user} exists, may log in, may connect to {database}{membership}");
-    if !failed {
+    let Some(failure) = failure else {
         return Finding::ok(Step::Role, detail);
-    }
+    };
     let finding = Finding {
         outcome: Outcome::Note,
         cause: Some("role_is_right"),
         ..Finding::ok(Step::Role, detail)
     };
-    if is_token {
-        finding.with_next("so the token itself was rejected: see the causes above")
-    } else {
-        finding
+    match failure {
+        "token_rejected" | "not_in_rds_iam" => {
+            finding.with_next("so the token itself was rejected: see the causes above")
+        }
+        "password_rejected" if !is_token => finding
             .with_next(format!(
                 "so the password of the backend is not that of the role {}",
                 quote(&user)
             ))
-            .with_next("or it is stored so that no login can use it, which a superuser sees")
+            .with_next("or it is stored so that no login can use it, which a superuser sees"),
+        _ => finding.with_next("so the catalog does not explain the login: see the causes above"),
     }
 }
 
@@ -260,6 +262,19 @@ pub(super) fn contradicting_finding(url: &AdminUrl, problem: &Finding) -> Findin
         .with_next(
             "or the pooler logs in as another user, or to another database: see its settings",
         )
+}
+
+/// Reports what the catalog shows after a login that failed behind a pooler: its settings decide
+/// which role and database a login gets, so that the pooler's own error counts.
+pub(super) fn behind_pooler_finding(url: &AdminUrl, problem: &Finding) -> Finding {
+    let (host, port) = url.server();
+    let detail = format!(
+        "{}:{port} of --admin-url: {}; the pooler may use another role or database",
+        one_line(host),
+        problem.detail
+    );
+    Finding::note(Step::Role, "catalog_behind_pooler", detail)
+        .with_next("see the causes above, and the settings of the pooler")
 }
 
 /// Reports that the catalog could not be read.
@@ -293,7 +308,7 @@ mod tests {
     }
 
     fn cause(facts: RoleFacts, is_token: bool) -> Option<&'static str> {
-        role_finding(&facts, "app", "orders", is_token, false).cause
+        role_finding(&facts, "app", "orders", is_token, None).cause
     }
 
     #[test]
@@ -337,10 +352,15 @@ mod tests {
     }
 
     #[test]
-    fn a_right_role_after_a_failed_login_leaves_the_password() {
-        let finding = role_finding(&facts(), "app", "orders", false, true);
+    fn a_right_role_after_a_rejected_password_leaves_the_password() {
+        let after = |failure| role_finding(&facts(), "app", "orders", false, Some(failure));
+        let finding = after("password_rejected");
         assert!(finding.next[0].contains("the password"), "{finding:?}");
         assert!(!finding.is_problem(), "the login is the problem");
+        // The password was accepted.
+        let finding = after("unknown_database");
+        assert_eq!(finding.cause, Some("role_is_right"));
+        assert!(!finding.next[0].contains("the password"), "{finding:?}");
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Doctor {
                 let cause = finding.cause.unwrap_or_default();
                 found.add(finding);
                 if is_postgres && OF_CATALOG.contains(&cause) {
-                    self.read_role(place, credentials, &facts, true, found)
+                    self.read_role(place, credentials, &facts, Some(cause), found)
                         .await;
                 }
                 None
@@ -157,8 +157,8 @@ impl Doctor {
     ) -> Option<()> {
         let credentials = lease.secret();
         let is_postgres = connection.engine() == Engine::Postgres;
-        if is_postgres && facts.pooler != Some(Pooler::RdsProxy) {
-            self.read_role(place, credentials, facts, false, found)
+        if is_postgres {
+            self.read_role(place, credentials, facts, None, found)
                 .await?;
         }
         if let LoggedIn::Redis(observed) = &logged_in {
@@ -227,16 +227,19 @@ impl Doctor {
         found.add(finding)
     }
 
-    /// Reads the role from the catalog, if there is an administrator.
+    /// Reads the role from the catalog, if there is an administrator. `failure` is the cause of a
+    /// failed login.
     async fn read_role(
         &mut self,
         place: &Place,
         credentials: &Credentials,
         facts: &LoginFacts<'_>,
-        failed: bool,
+        failure: Option<&str>,
         found: &mut Found<'_>,
     ) -> Option<()> {
-        let Some(options) = &self.admin_url else {
+        // RDS Proxy logs in with secrets of its own, whatever the role accepts.
+        let options = self.admin_url.as_ref();
+        let Some(options) = options.filter(|_| facts.pooler != Some(Pooler::RdsProxy)) else {
             return Some(());
         };
         // A pooler has an address of its own.
@@ -265,7 +268,7 @@ impl Doctor {
             Ok(role) => role,
             Err(reason) => return found.add(catalog::unread_finding(&reason)),
         };
-        if failed && facts.is_token {
+        if failure.is_some() && facts.is_token && facts.pooler.is_none() {
             let skew = clock::Skew::between(before, role.time, Timestamp::now().wall());
             let finding = clock::database_finding(&place.host, skew, true);
             if finding.is_problem() {
@@ -274,11 +277,14 @@ impl Doctor {
             }
         }
         let mut finding =
-            catalog::role_finding(&role, facts.user, facts.database, facts.is_token, failed);
+            catalog::role_finding(&role, facts.user, facts.database, facts.is_token, failure);
         let may_differ = facts.pooler.is_some() || place.host.starts_with('/');
-        if finding.is_problem() && !failed && may_differ {
+        if finding.is_problem() && failure.is_none() && may_differ {
             // The login has worked, so this is not what the server behind it has.
             finding = catalog::contradicting_finding(options, &finding);
+        } else if finding.is_problem() && facts.pooler.is_some() {
+            // The pooler has returned the error, and decides on role and database.
+            finding = catalog::behind_pooler_finding(options, &finding);
         }
         // LDAP, RADIUS and PAM verify another password than the stored one, and request it in clear.
         let is_stored = facts.method == Some(Method::Hashed) && facts.pooler.is_none();

@@ -141,3 +141,38 @@ fn a_stored_password_that_no_login_can_use_is_named_by_a_superuser() {
     wrong.assert_cause("login", "password_rejected");
     assert_eq!(wrong.finding("role")["cause"], "role_is_right");
 }
+
+/// The pooler's settings decide which database and role a login gets.
+#[test]
+fn the_catalog_does_not_replace_the_cause_behind_a_pooler() {
+    let server = Postgres::start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new();
+    let users = Users::File(vec![("app".to_owned(), SECRET.to_owned())]);
+    let pooler = PgBouncer::builder(users).start(&server).expect("a pooler");
+    let config = pool(&setup, pooler.port(), "database = \"absent\"");
+    let alone = setup.doctor(&config, &[]);
+    alone.assert_cause("login", "unknown_database");
+    let admin = setup.doctor(&config, &["--admin-url", &admin_url(&server)]);
+    admin.assert_cause("login", "unknown_database");
+    assert_eq!(admin.next("login"), alone.next("login"));
+    let role = admin.finding("role");
+    assert_eq!(role["outcome"], "note", "{role:#}");
+    assert_eq!(role["cause"], "catalog_behind_pooler", "{role:#}");
+    assert!(role["detail"].to_string().contains("absent"), "{role:#}");
+    assert!(role.get("statements").is_none(), "{role:#}");
+}
+
+/// It logs in with the secrets given to it, so that what the role accepts is no cause.
+#[test]
+fn the_catalog_behind_rds_proxy_is_not_read() {
+    let server = Postgres::start().expect("a server");
+    let setup = Setup::new().with_resolver();
+    let config = pool(&setup, server.port(), "database = \"postgres\"");
+    let host = "orders.proxy-c1a2b3.eu-west-1.rds.amazonaws.com";
+    let config = config.replace("host = \"127.0.0.1\"", &format!("host = \"{host}\""));
+    let rejected = setup.doctor(&config, &["--admin-url", &admin_url(&server)]);
+    rejected.assert_cause("login", "password_rejected");
+    assert_eq!(rejected.finding("pooler")["cause"], "rds_proxy");
+    assert!(rejected.finding("role").is_null(), "{:#}", rejected.report);
+}
