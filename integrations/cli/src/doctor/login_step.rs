@@ -278,13 +278,18 @@ impl Doctor {
         }
         let mut finding =
             catalog::role_finding(&role, facts.user, facts.database, facts.is_token, failure);
-        let may_differ = facts.pooler.is_some() || place.host.starts_with('/');
-        if finding.is_problem() && failure.is_none() && may_differ {
-            // The login has worked, so this is not what the server behind it has.
-            finding = catalog::contradicting_finding(options, &finding);
-        } else if finding.is_problem() && facts.pooler.is_some() {
-            // The pooler has returned the error, and decides on role and database.
-            finding = catalog::behind_pooler_finding(options, &finding);
+        if finding.is_problem() {
+            let may_differ = facts.pooler.is_some() || place.host.starts_with('/');
+            finding = match failure {
+                // The login has worked, so this is not what the server behind it has.
+                None if may_differ => catalog::contradicting_finding(options, &finding),
+                None => catalog::unused_finding(&finding),
+                // The pooler has returned the error, and decides on role and database.
+                Some(_) if facts.pooler.is_some() => {
+                    catalog::behind_pooler_finding(options, &finding)
+                }
+                Some(_) => finding,
+            };
         }
         // LDAP, RADIUS and PAM verify another password than the stored one, and request it in clear.
         let is_stored = facts.method == Some(Method::Hashed) && facts.pooler.is_none();

@@ -176,3 +176,28 @@ fn the_catalog_behind_rds_proxy_is_not_read() {
     assert_eq!(rejected.finding("pooler")["cause"], "rds_proxy");
     assert!(rejected.finding("role").is_null(), "{:#}", rejected.report);
 }
+
+/// PostgreSQL reads VALID UNTIL, and RDS the membership, only for some methods of pg_hba.conf.
+#[test]
+fn a_role_that_logs_in_is_no_problem_whatever_the_catalog_shows() {
+    let access = "host all app 127.0.0.1/32 trust";
+    let server = Postgres::builder().hba(access).start().expect("a server");
+    let sql = |sql: &str| drop(server.sql(sql).expect("it runs"));
+    sql(&format!(
+        "CREATE ROLE app LOGIN PASSWORD '{SECRET}' VALID UNTIL '2020-01-01'"
+    ));
+    let setup = Setup::new();
+    let config = pool(&setup, server.port(), "database = \"postgres\"");
+    let admin = admin_url(&server);
+    let role = |cause: &str| {
+        let works = setup.doctor(&config, &["--admin-url", &admin]);
+        works.assert_fine();
+        let role = works.finding("role");
+        assert_eq!(role["outcome"], "note", "{role:#}");
+        assert_eq!(role["cause"], cause, "{role:#}");
+        assert!(role.get("statements").is_none(), "{role:#}");
+    };
+    role("role_expired");
+    sql("ALTER ROLE app VALID UNTIL 'infinity'; CREATE ROLE rds_iam ROLE app");
+    role("role_accepts_only_tokens");
+}
