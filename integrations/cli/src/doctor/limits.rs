@@ -9,10 +9,8 @@ use tokio::time::timeout;
 use super::login::LoggedIn;
 use crate::finding::{Finding, Step};
 
-/// Lifetime of an IAM token.
-const TOKEN: Duration = Duration::from_secs(15 * 60);
-/// Longest age of a connection with one.
-const LONGEST: Duration = Duration::from_secs(14 * 60);
+/// Time before the expiry of an IAM token at which a connection with it is to be closed.
+const MARGIN: Duration = Duration::from_secs(60);
 /// Longest time of the statement.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -20,7 +18,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct LifetimeFacts {
     /// `connection_max_lifetime`; `None` for kinds without it.
     pub(super) max_lifetime: Option<Duration>,
-    pub(super) is_token: bool,
+    /// Lifetime of an IAM token, from its claims. `None` for a password, and for other tokens: their
+    /// lease may show it.
+    pub(super) token: Option<Duration>,
     /// Remaining lifetime of the lease.
     pub(super) lease: Option<Duration>,
     /// What happens to connections at the end of the lease.
@@ -32,29 +32,31 @@ pub(super) fn lifetime_finding(facts: &LifetimeFacts) -> Option<Finding> {
     let seconds = |duration: Duration| {
         humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
     };
-    if facts.is_token {
+    if let Some(token) = facts.token {
         let age = seconds(lifetime);
-        if lifetime > LONGEST {
+        let longest = token.saturating_sub(MARGIN);
+        if lifetime > longest {
             return Some(
                 Finding::problem(
                     Step::Lifetime,
                     "lifetime_over_token",
                     format!(
                         "connections stay open for up to {age}, longer than a token ({})",
-                        seconds(TOKEN)
+                        seconds(token)
                     ),
                 )
-                .with_next(
-                    "set `connection_max_lifetime = \"14m\"`: connections then end with the \
+                .with_next(format!(
+                    "set `connection_max_lifetime = \"{}\"`: connections then end with the \
                      identity that opened them",
-                ),
+                    seconds(longest)
+                )),
             );
         }
         return Some(Finding::ok(
             Step::Lifetime,
             format!(
                 "connections end after {age}, tokens after {}",
-                seconds(TOKEN)
+                seconds(token)
             ),
         ));
     }
@@ -268,11 +270,12 @@ pub(super) fn replica_finding() -> Finding {
 mod tests {
     use super::*;
 
-    fn lifetime(minutes: u64, is_token: bool, lease: Option<u64>) -> Option<&'static str> {
+    fn lifetime(minutes: u64, token: Option<u64>, lease: Option<u64>) -> Option<&'static str> {
+        let of = |minutes| Duration::from_secs(minutes * 60);
         let facts = LifetimeFacts {
-            max_lifetime: Some(Duration::from_secs(minutes * 60)),
-            is_token,
-            lease: lease.map(|minutes| Duration::from_secs(minutes * 60)),
+            max_lifetime: Some(of(minutes)),
+            token: token.map(of),
+            lease: lease.map(of),
             old_connections: OldConnections::Drain,
         };
         lifetime_finding(&facts).and_then(|finding| finding.cause)
@@ -280,9 +283,10 @@ mod tests {
 
     #[test]
     fn connections_may_be_open_for_14_of_a_token_s_15_minutes() {
-        assert_eq!(lifetime(14, true, Some(15)), None);
-        assert_eq!(lifetime(15, true, Some(15)), Some("lifetime_over_token"));
-        assert_eq!(lifetime(30, false, Some(20)), Some("lifetime_over_lease"));
-        assert_eq!(lifetime(30, false, None), None);
+        assert_eq!(lifetime(14, Some(15), Some(15)), None);
+        let over = Some("lifetime_over_token");
+        assert_eq!(lifetime(15, Some(15), Some(15)), over);
+        assert_eq!(lifetime(30, None, Some(20)), Some("lifetime_over_lease"));
+        assert_eq!(lifetime(30, None, None), None);
     }
 }

@@ -1,5 +1,7 @@
 //! The login of a connection, and what it shows of role, clock and limits.
 
+use std::time::Duration;
+
 use claviger::lease::Timestamp;
 use claviger::{Credentials, Lease};
 use claviger_config::{Connection, Engine};
@@ -12,6 +14,7 @@ use super::line::{Line, responds_with_tls};
 use super::login::{self, LoggedIn, LoginError, LoginFacts};
 use super::network::is_same_host;
 use super::pooler::{Pooler, pooler, pooler_finding};
+use super::token::Claims;
 use super::{Doctor, Rejected, catalog, clock, lease, limits, tls};
 use crate::finding::{Finding, Step, one_line};
 use crate::place::Place;
@@ -193,7 +196,7 @@ impl Doctor {
         let lifetime = lease::short_finding(short).or_else(|| {
             limits::lifetime_finding(&limits::LifetimeFacts {
                 max_lifetime: connection.max_lifetime(),
-                is_token: facts.is_token,
+                token: iam_lifetime(credentials),
                 lease: remaining,
                 old_connections: lease.old_connections(),
             })
@@ -304,6 +307,15 @@ impl Doctor {
         }
         found.add(finding)
     }
+}
+
+/// Returns the lifetime of an IAM token. `None` for other credentials.
+fn iam_lifetime(credentials: &Credentials) -> Option<Duration> {
+    let token = credentials
+        .is_token()
+        .then(|| credentials.expose_password());
+    let claims = Claims::parse(token?)?;
+    Some(claims.lifetime)
 }
 
 /// Returns the finding for a failed login.

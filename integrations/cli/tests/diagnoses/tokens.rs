@@ -2,7 +2,7 @@
 
 use claviger_servers::{Postgres, Redis};
 
-use crate::common::{Setup, admin_url};
+use crate::common::{SECRET, Setup, admin_url};
 
 fn pool(server: &Postgres, more: &str) -> String {
     let ca = server.ca_file().expect("it has TLS").display().to_string();
@@ -119,6 +119,29 @@ fn an_expired_token_of_a_file_is_named_before_the_login() {
     let diagnosis = setup.doctor(&config, &[]);
     diagnosis.assert_cause("token", "token_expired");
     assert_eq!(diagnosis.logins(), (0, 0));
+}
+
+/// One of Entra ID is valid for an hour, and its own text does not show that.
+#[test]
+fn a_token_that_is_not_one_of_iam_is_not_judged_by_15_minutes() {
+    let server = Postgres::builder().tls().start().expect("a server");
+    server.create_role("app", SECRET).expect("a role");
+    let setup = Setup::new();
+    let ca = server.ca_file().expect("it has TLS").display().to_string();
+    let config = format!(
+        "[pools.orders]\nhost = \"127.0.0.1\"\nport = {}\ndatabase = \"postgres\"\n\
+         provider = \"tokens\"\nca_file = \"{ca}\"\nconnection_max_lifetime = \"30m\"\n\
+         [providers.tokens]\nkind = \"file\"\nformat = \"password\"\nuser = \"app\"\n\
+         token = true\npath = \"{}\"\n",
+        server.port(),
+        setup.path("password").display()
+    );
+    let check = setup.run(&config, &["check"]);
+    assert_eq!(check.code, Some(0), "{}", check.stderr);
+    let fine = setup.doctor(&config, &[]);
+    fine.assert_fine();
+    assert_eq!(fine.finding("token")["cause"], "not_an_iam_token");
+    assert!(fine.finding("lifetime").is_null(), "{:#}", fine.report);
 }
 
 #[test]
