@@ -72,11 +72,12 @@ pub(super) async fn secure(
     found: &mut Found<'_>,
 ) -> Option<Line> {
     let mode = connection.tls_mode();
+    let is_socket = place.host.starts_with('/');
     let parse = |certificates: &[_]| -> Vec<Certificate> {
         certificates.iter().filter_map(Certificate::parse).collect()
     };
     let mut authorities = Vec::new();
-    let handshake = if mode == TlsMode::Disable || place.host.starts_with('/') {
+    let handshake = if mode == TlsMode::Disable || is_socket {
         handshake::without_tls(connection, stream).await
     } else {
         let of_file = match connection.ca_file().map(read_authorities).transpose() {
@@ -103,12 +104,10 @@ pub(super) async fn secure(
     };
     let finding = match handshake {
         Handshake::Plain(stream) => {
-            let is_off = mode == TlsMode::Disable || place.host.starts_with('/');
-            let (mode, has_tls) = match is_off {
-                true => (TlsMode::Disable, None),
-                false => (mode, Some(false)),
-            };
-            found.add(tls::plain_finding(mode, has_tls))?;
+            found.add(match is_socket {
+                true => tls::socket_finding(mode),
+                false => tls::plain_finding(mode),
+            })?;
             return Some(Line {
                 stream,
                 has_tls: false,
@@ -145,7 +144,7 @@ pub(super) async fn secure(
         Handshake::Closed | Handshake::TimedOut if responds_with_tls(connection, place).await => {
             tls::expected_finding(connection.engine())
         }
-        _ if responds_in_plain(connection, place).await => tls::plain_finding(mode, Some(false)),
+        _ if responds_in_plain(connection, place).await => tls::plain_finding(mode),
         Handshake::Closed => greeting::closed_finding(Step::Tls),
         Handshake::TimedOut => greeting::silent_finding(Step::Tls),
         Handshake::ClientFiles(files) => tls::client_files_finding(&files),

@@ -33,10 +33,10 @@ pub(super) struct TlsFacts<'f> {
 }
 
 /// Returns the finding for a connection without TLS.
-pub(super) fn plain_finding(mode: TlsMode, server_has_tls: Option<bool>) -> Finding {
+pub(super) fn plain_finding(mode: TlsMode) -> Finding {
     match mode {
         TlsMode::Disable => Finding::ok(Step::Tls, "off (ssl_mode = \"disable\")"),
-        TlsMode::Prefer if server_has_tls == Some(false) => Finding::note(
+        TlsMode::Prefer => Finding::note(
             Step::Tls,
             "no_tls",
             "the server has no TLS, and ssl_mode = \"prefer\" connects without it",
@@ -46,6 +46,22 @@ pub(super) fn plain_finding(mode: TlsMode, server_has_tls: Option<bool>) -> Find
                  server's and not those of a pooler without TLS; Redis without TLS has redis://",
         ),
     }
+}
+
+/// Returns the finding for a Unix socket, at which PostgreSQL has no TLS. libpq ignores the mode
+/// there, and the drivers do not.
+pub(super) fn socket_finding(mode: TlsMode) -> Finding {
+    if matches!(mode, TlsMode::Disable | TlsMode::Prefer) {
+        return Finding::ok(Step::Tls, "none over a Unix socket");
+    }
+    Finding::problem(
+        Step::Tls,
+        "tls_over_socket",
+        "the pool requires TLS, which PostgreSQL does not have over a Unix socket",
+    )
+    .with_next(
+        "remove `ssl_mode` (`sslmode` of the URL) and `ca_file`; or set `host` to the name of a host",
+    )
 }
 
 /// Returns the finding for a response that is not one of the pool's kind of server.

@@ -83,11 +83,22 @@ fn a_socket_that_is_missing_or_without_a_server_is_named() {
         .expect("a server");
     server.create_role("app", SECRET).expect("a role");
     let folder = server.socket_dir().display().to_string();
-    let diagnose = |port: u16| {
-        let config = pool(&setup, port, "database = \"postgres\"");
+    let diagnose_with = |port: u16, more: &str| {
+        let config = pool(&setup, port, &format!("database = \"postgres\"\n{more}"));
         setup.doctor(&config.replace("127.0.0.1", &folder), &[])
     };
-    diagnose(server.port()).assert_fine();
+    let diagnose = |port: u16| diagnose_with(port, "");
+    for more in ["", "ssl_mode = \"prefer\"", "ssl_mode = \"disable\""] {
+        let fine = diagnose_with(server.port(), more);
+        fine.assert_fine();
+        assert_eq!(fine.finding("tls")["detail"], "none over a Unix socket");
+    }
+    // The drivers request TLS, which PostgreSQL has at no socket.
+    let tls = "kind = \"deadpool-postgres\"\nssl_mode = \"verify-full\"";
+    for more in ["ssl_mode = \"require\"", tls] {
+        let demanded = diagnose_with(server.port(), more);
+        demanded.assert_next("tls", "tls_over_socket", &["remove `ssl_mode`"]);
+    }
     let missing = diagnose(1);
     missing.assert_cause("tcp", "socket_missing");
     let detail = missing.finding("tcp")["detail"].to_string();

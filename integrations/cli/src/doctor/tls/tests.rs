@@ -204,7 +204,7 @@ fn a_certificate_that_expires_soon_is_a_note() {
 
 #[test]
 fn a_server_without_tls_is_a_problem_unless_the_mode_allows_it() {
-    let cause = |mode| plain_finding(mode, Some(false)).cause;
+    let cause = |mode| plain_finding(mode).cause;
     assert_eq!(cause(TlsMode::Disable), None);
     assert_eq!(cause(TlsMode::Prefer), Some("no_tls"));
     assert_eq!(cause(TlsMode::Require), Some("server_without_tls"));
