@@ -102,20 +102,18 @@ fn of_target(target: &Target, credentials: &Credentials) -> Vec<(&'static str, S
                 ("MYSQL_HOST", host),
                 ("MYSQL_TCP_PORT", port),
                 ("MYSQL_USER", user),
-                ("MYSQL_PWD", password),
+                (mysql_secret(credentials), password),
                 ("DATABASE_URL", url(target, credentials)),
             ]);
             if let Some(database) = &target.database {
                 variables.push(("MYSQL_DATABASE", database.clone()));
             }
-            if credentials.is_token() {
-                variables.push(("LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN", "1".to_owned()));
-            }
         }
         Engine::Redis => {
             variables.push(("REDIS_URL", url(target, credentials)));
-            // redis-cli sends it for the default user, whoever the user is.
-            if matches!(credentials.user(), "" | DEFAULT_USER) {
+            // redis-cli sends it for the default user, whoever the user is, and also without TLS.
+            let is_default = matches!(credentials.user(), "" | DEFAULT_USER);
+            if is_default && !credentials.is_token() {
                 variables.push(("REDISCLI_AUTH", password));
             }
         }
@@ -141,6 +139,16 @@ fn of_target(target: &Target, credentials: &Credentials) -> Vec<(&'static str, S
         }
     }
     variables
+}
+
+/// Returns the variable of the password. No variable makes the clients verify a server, and they
+/// could send a token in clear, so that they do not read the one of a token.
+fn mysql_secret(credentials: &Credentials) -> &'static str {
+    if credentials.is_token() {
+        "MYSQL_TOKEN"
+    } else {
+        "MYSQL_PWD"
+    }
 }
 
 fn postgres_mode(mode: TlsMode) -> &'static str {
@@ -274,9 +282,33 @@ mod tests {
         assert!(!leads_elsewhere(Engine::Postgres, "PGCONNECT_TIMEOUT"));
     }
 
+    /// A client would send it in clear to a server that it does not verify.
+    #[test]
+    fn a_token_is_in_no_variable_of_a_client_that_does_not_verify_the_server() {
+        let token = Credentials::new("default", "kestrel").with_password_as_token();
+        for (engine, own) in [
+            (Engine::Mysql, &["MYSQL_TOKEN", "DATABASE_URL"][..]),
+            (Engine::Redis, &["REDIS_URL"]),
+        ] {
+            let variables = of_target(&target(engine), &token);
+            assert!(
+                !variables
+                    .iter()
+                    .any(|(name, _)| *name == "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN")
+            );
+            let with_token = variables
+                .iter()
+                .filter(|(_, value)| value.contains("kestrel"));
+            let names: Vec<_> = with_token.map(|(name, _)| *name).collect();
+            assert_eq!(names, own);
+        }
+        let url = value(&target(Engine::Mysql), &token, "DATABASE_URL").unwrap_or_default();
+        assert!(url.contains("ssl-mode=VERIFY_IDENTITY&ssl-ca="), "{url}");
+    }
+
     #[test]
     fn each_client_has_its_variables() {
-        let credentials = Credentials::new("app", "kestrel").with_password_as_token();
+        let credentials = Credentials::new("app", "kestrel");
         let of = |engine, name| value(&target(engine), &credentials, name);
         assert_eq!(
             of(Engine::Postgres, "PGPASSWORD").as_deref(),
@@ -286,10 +318,10 @@ mod tests {
             of(Engine::Postgres, "PGSSLMODE").as_deref(),
             Some("verify-full")
         );
-        assert_eq!(of(Engine::Mysql, "MYSQL_PWD").as_deref(), Some("kestrel"));
-        assert!(of(Engine::Mysql, "LIBMYSQL_ENABLE_CLEARTEXT_PLUGIN").is_some());
         assert_eq!(of(Engine::Redis, "REDISCLI_AUTH"), None);
         assert_eq!(of(Engine::Redis, "PGPASSWORD"), None);
+        let of_mysql = of(Engine::Mysql, "MYSQL_PWD");
+        assert_eq!(of_mysql.as_deref(), Some("kestrel"));
         let default = Credentials::new("default", "kestrel");
         let password = value(&target(Engine::Redis), &default, "REDISCLI_AUTH");
         assert_eq!(password.as_deref(), Some("kestrel"));
