@@ -16,12 +16,18 @@ impl Found<'_> {
         {
             login.cause = finding.cause;
         }
-        if finding.cause == Some("token_rejected") {
-            let suspects = self.0.iter().filter(|note| explains_rejection(note));
-            let first =
-                suspects.map(|note| format!("{}: see {} above", note.detail, note.step.as_str()));
-            finding.next.splice(0..0, first.collect::<Vec<_>>());
-        }
+        let rejection = match (finding.cause, self.0.last()) {
+            // It concludes from the rejected password that this is wrong.
+            (Some("role_is_right"), Some(login)) if login.cause == Some("password_rejected") => {
+                login.cause
+            }
+            (cause, _) => cause,
+        };
+        let suspects = self.0.iter().filter(|note| explains(note, rejection));
+        let first =
+            suspects.map(|note| format!("{}: see {} above", note.detail, note.step.as_str()));
+        let first: Vec<_> = first.collect();
+        finding.next.splice(0..0, first);
         self.0.push(finding);
         (!is_problem).then_some(())
     }
@@ -43,10 +49,18 @@ impl Found<'_> {
     }
 }
 
-/// Returns whether a note is the probable cause of a rejected token.
-fn explains_rejection(note: &Finding) -> bool {
-    note.outcome == Outcome::Note
-        && matches!(note.cause, Some("clock_skew" | "token_of_another_host"))
+/// Returns whether a note is the probable cause of a rejection.
+fn explains(note: &Finding, rejection: Option<&str>) -> bool {
+    let suspects: &[&str] = match rejection {
+        Some("token_rejected") => &[
+            "clock_skew",
+            "token_of_another_host",
+            "password_has_white_space",
+        ],
+        Some("password_rejected" | "rejected_by_pgbouncer") => &["password_has_white_space"],
+        _ => &[],
+    };
+    note.outcome == Outcome::Note && note.cause.is_some_and(|cause| suspects.contains(&cause))
 }
 
 #[cfg(test)]
@@ -78,5 +92,27 @@ mod tests {
         let rejected = Finding::problem(Step::Login, "token_rejected", "PAM").with_next("others");
         assert_eq!(found.add(rejected), None);
         assert_eq!(findings[2].next, ["for host a: see token above", "others"]);
+    }
+
+    #[test]
+    fn white_space_is_the_first_cause_of_a_rejected_password() {
+        for (cause, expected) in [
+            (
+                "password_rejected",
+                &["a space: see secret above", "compare"][..],
+            ),
+            ("unknown_database", &["compare"]),
+        ] {
+            let mut findings = Vec::new();
+            let mut found = Found(&mut findings);
+            let note = Finding::note(Step::Secret, "password_has_white_space", "a space");
+            assert_eq!(found.add(note), Some(()));
+            let rejected = Finding::problem(Step::Login, cause, "28P01").with_next("compare");
+            assert_eq!(found.add(rejected), None);
+            let role = Finding::note(Step::Role, "role_is_right", "it is").with_next("compare");
+            assert_eq!(found.add(role), Some(()));
+            assert_eq!(findings[1].next, expected);
+            assert_eq!(findings[2].next, expected);
+        }
     }
 }

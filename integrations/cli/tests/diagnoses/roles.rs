@@ -164,6 +164,23 @@ fn each_wrong_password_role_or_database_is_named() {
 }
 
 #[test]
+fn white_space_of_a_rejected_password_is_the_first_cause() {
+    let (server, setup) = (server(), Setup::new());
+    setup.write("password", &format!("{SECRET} "));
+    let config = pool(&setup, server.port(), "database = \"orders\"");
+    let alone = setup.doctor(&config, &[]);
+    let order = ["white space at an end", "is not the role's"];
+    alone.assert_next("login", "password_rejected", &order);
+    let admin = setup.doctor(&config, &["--admin-url", &admin_url(&server)]);
+    let next = admin.next("role");
+    assert!(next[0].contains("white space at an end"), "{next:?}");
+    // Without it, there is nothing to compare with.
+    setup.write("password", WRONG);
+    let wrong = setup.doctor(&config, &[]);
+    wrong.assert_next("login", "password_rejected", &["is not the role's"]);
+}
+
+#[test]
 fn a_server_without_a_free_connection_is_named() {
     let server = Postgres::builder()
         .setting("max_connections", "11")
