@@ -77,11 +77,18 @@ async fn diagnose(args: DoctorArgs, examined: Examined) -> u8 {
     };
     let mut connections = match connections {
         Ok(connections) => connections,
-        Err(error) if args.json => return print(&report::json_of_problems(&error), PROBLEM),
+        Err(error) if args.json => {
+            let problems = error.problems().iter();
+            let problems = problems.map(|problem| (&*problem.key, &*problem.message));
+            return print(&report::json_of_problems(problems), PROBLEM);
+        }
         Err(error) => return complain(&check::explained(&args.file, &error), PROBLEM),
     };
     if connections.is_empty() {
-        return complain(&check::NOTHING, PROBLEM);
+        return match args.json {
+            true => print(&report::json_of_problems([("", check::NOTHING)]), PROBLEM),
+            false => complain(&check::NOTHING, PROBLEM),
+        };
     }
     if !args.pools.is_empty() {
         let known = |name: &String| connections.iter().any(|known| known.name() == name);

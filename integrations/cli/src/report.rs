@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use claviger_config::ConfigError;
 use serde::Serialize;
 use serde_json::json;
 
@@ -30,11 +29,13 @@ pub(crate) struct ConnectionReport {
 }
 
 /// Returns the report of a file that has problems, so that no connection was examined, as JSON.
-pub(crate) fn json_of_problems(error: &ConfigError) -> String {
-    let problems: Vec<_> = error
-        .problems()
-        .iter()
-        .map(|problem| json!({ "key": problem.key, "message": problem.message }))
+/// Each problem is a key, which is empty for the whole file, and a message.
+pub(crate) fn json_of_problems<'p>(
+    problems: impl IntoIterator<Item = (&'p str, &'p str)>,
+) -> String {
+    let problems = problems.into_iter();
+    let problems: Vec<_> = problems
+        .map(|(key, message)| json!({ "key": key, "message": message }))
         .collect();
     let report = json!({
         "version": VERSION, "connections": [], "logins": 0, "failed_logins": 0,

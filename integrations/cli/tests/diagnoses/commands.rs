@@ -55,6 +55,13 @@ fn check_reports_all_problems_of_the_file_with_their_keys() {
         assert_eq!(empty.code, Some(1), "{}", empty.stdout);
         assert!(empty.stderr.contains("no pools"), "{}", empty.stderr);
     }
+    for config in ["", "pools = \"orders\"", "[pools"] {
+        let json = setup.doctor(config, &[]);
+        assert_eq!(json.run.code, Some(1), "{config}: {:#}", json.report);
+        let message = json.report["problems"][0]["message"].as_str();
+        assert!(message.is_some(), "{config}: {:#}", json.report);
+        assert_eq!(json.report["version"], 1, "{config}: {:#}", json.report);
+    }
     let missing = pool(&setup, 5432, "ca_file = \"/nonexistent/ca.pem\"");
     let missing = setup.run(&missing, &["check"]);
     assert_eq!(missing.code, Some(1));
