@@ -34,7 +34,8 @@ pub(crate) enum Command {
     Rotate(TargetArgs),
     /// Fetches and verifies the credentials of the next rotation without serving them.
     ///
-    /// By the file, as doctor. With --url, in a running service: POOL is then its provider's name.
+    /// By the file, as doctor. With --url or CLAVIGER_OPERATOR_URL, in a running service: POOL is
+    /// then its provider's name.
     /// New credentials are fetched, or the pending ones of the backend, and released afterwards.
     Rehearse(RehearseArgs),
 }
@@ -153,7 +154,7 @@ impl RehearseArgs {
             return Ok(Rehearsal::ByFile(self.doctor));
         };
         let Ok([name]) = <[String; 1]>::try_from(self.doctor.pools) else {
-            return Err("with --url, name one provider of the service");
+            return Err("with --url or CLAVIGER_OPERATOR_URL, name one provider of the service");
         };
         Ok(Rehearsal::InService(TargetArgs {
             operator: OperatorArgs {
