@@ -27,6 +27,7 @@ pub(crate) enum ProviderDefect {
     RevisionPerFetch,
     OneRevision,
     ReturnsTheFirst,
+    ChangesOnManualAlone,
     RenewsOnManual,
     FailsWhenRejected,
     ReturnsExpired,
@@ -209,7 +210,10 @@ impl Provider for MemoryProvider {
         let lease = self.lease(&request);
         let remembers = self.has(ProviderDefect::ReturnsUnchangedAlways)
             && self.has_returned.swap(true, Ordering::AcqRel);
-        if remembers {
+        let keeps = self.has(ProviderDefect::ChangesOnManualAlone)
+            && request.trigger != RotationTrigger::Manual
+            && request.current.is_some();
+        if remembers || keeps {
             return Ok(Fetched::Unchanged);
         }
         let current = request.current.as_ref().map(Lease::revision);

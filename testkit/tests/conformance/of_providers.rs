@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::memory_backend::{MemoryBackend, MemoryProvider, ProviderDefect as Defect};
 
 /// Each defect, and the checks that find it.
-const DEFECTS: [(Defect, &[&str]); 31] = [
+const DEFECTS: [(Defect, &[&str]); 32] = [
     (Defect::FetchFails, &["fetch_returns_a_lease"]),
     (Defect::FetchPanics, &["fetch_returns_a_lease"]),
     (
@@ -28,6 +28,13 @@ const DEFECTS: [(Defect, &[&str]); 31] = [
     (
         Defect::ReturnsTheFirst,
         &["a_changed_credential_has_another_revision"],
+    ),
+    (
+        Defect::ChangesOnManualAlone,
+        &[
+            "a_changed_credential_has_another_revision",
+            "a_hint_causes_a_fetch",
+        ],
     ),
     (Defect::RenewsOnManual, &["a_manual_rotation_is_no_renewal"]),
     (

@@ -181,6 +181,9 @@ fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World<P, C>>> {
 /// Returns the checks that this one rests on. It would fail with them for the same reason.
 fn rests_on(name: &str) -> &'static [&'static str] {
     match name {
+        "a_changed_credential_has_another_revision" => {
+            &["fetch_returns_a_lease_despite_rejected_revisions"]
+        }
         "lifetimes_count_from_the_request" => &["the_expiry_is_in_the_future"],
         "a_recovered_backend_returns_a_lease" => &[
             "an_unchanged_credential_keeps_its_revision",
