@@ -63,3 +63,225 @@ pub(crate) enum Defect {
     DrainNeverResolves,
     DrainedPoolOpens,
 }
+
+/// Each defect, and the checks that find it.
+pub(crate) const DEFECTS: [(Defect, &[&str]); 57] = [
+    (Defect::CheckRejectsAll, &["check_accepts_a_valid_lease"]),
+    (
+        Defect::VerifyRejectsAll,
+        &["verify_accepts_valid_credentials"],
+    ),
+    (
+        Defect::VerifyAcceptsAll,
+        &["verify_rejects_an_old_password"],
+    ),
+    (
+        Defect::VerifyCallsRejectionsUnreachable,
+        &["verify_rejects_an_old_password"],
+    ),
+    (
+        Defect::VerifyCallsOutagesRejections,
+        &["verify_reports_an_unreachable_server"],
+    ),
+    (
+        Defect::VerifyKeepsItsConnection,
+        &["verify_leaves_no_connection"],
+    ),
+    (
+        Defect::VerifyLeaksWhenDropped,
+        &["a_dropped_verify_leaves_no_connection"],
+    ),
+    (
+        Defect::VerifyAsPoolKeepsItsConnection,
+        &["verify_as_pool_leaves_no_connection"],
+    ),
+    (Defect::VerifyHangs, &["verify_accepts_valid_credentials"]),
+    (Defect::VerifyPanics, &["verify_accepts_valid_credentials"]),
+    (Defect::OpenConnects, &["open_opens_no_connection"]),
+    (
+        Defect::TryGetLogsIn,
+        &["try_get_returns_idle_connections_alone"],
+    ),
+    (
+        Defect::TryGetIgnoresIdle,
+        &["try_get_returns_idle_connections_alone"],
+    ),
+    (
+        Defect::TryGetBlocks,
+        &["try_get_returns_idle_connections_alone"],
+    ),
+    (
+        Defect::GiveBackCloses,
+        &["give_back_makes_a_connection_available"],
+    ),
+    (
+        Defect::GiveBackIsLate,
+        &["give_back_makes_a_connection_available"],
+    ),
+    (
+        Defect::DropKeepsPlace,
+        &["a_dropped_connection_becomes_available"],
+    ),
+    (Defect::DiscardReturns, &["discard_closes_the_connection"]),
+    (
+        Defect::DiscardKeepsPlace,
+        &["discard_closes_the_connection"],
+    ),
+    (Defect::CountsBusyAlone, &["connections_and_idle_are_true"]),
+    (Defect::CountsAllAsIdle, &["connections_and_idle_are_true"]),
+    (
+        Defect::AcceptsKilledConnections,
+        &[
+            "check_connection_finds_killed_connections",
+            "killed_connections_are_not_handed_out",
+        ],
+    ),
+    (Defect::WarmOpensOne, &["warm_opens_connections"]),
+    (
+        Defect::MakeRoomClosesNone,
+        &["make_room_closes_no_busy_connection"],
+    ),
+    (Defect::OneConnectionLess, &["get_opens_up_to_the_maximum"]),
+    (
+        Defect::OneConnectionMore,
+        &[
+            "get_waits_for_a_returned_connection",
+            "many_callers_stay_within_the_maximum",
+        ],
+    ),
+    (
+        Defect::FailsWhenFull,
+        &["get_waits_for_a_returned_connection"],
+    ),
+    (
+        Defect::DroppedGetKeepsPlace,
+        &[
+            "a_dropped_get_keeps_no_place",
+            "cancelled_calls_leave_the_pool_at_full_size",
+        ],
+    ),
+    (
+        Defect::HandedConnectionIsLost,
+        &["a_dropped_get_keeps_no_place"],
+    ),
+    (
+        Defect::UpdateClosesConnections,
+        &[
+            "update_in_place_keeps_connections",
+            "no_call_fails_when_the_pool_is_updated",
+        ],
+    ),
+    (
+        Defect::UpdateKeepsCredentials,
+        &["update_in_place_logs_in_with_the_new_credentials"],
+    ),
+    (
+        Defect::WaitingLoginsKeepCredentials,
+        &["a_waiting_login_uses_the_new_credentials"],
+    ),
+    (
+        Defect::UpdateReturnsFalse,
+        &["update_in_place_logs_in_with_the_new_credentials"],
+    ),
+    (
+        Defect::UpdateAcceptsAnotherAddress,
+        &["update_in_place_is_false_for_another_address"],
+    ),
+    (
+        Defect::ClassifiesAllAsOther,
+        &[
+            "classify_recognises_a_rejected_login",
+            "a_changed_password_costs_one_fetch",
+        ],
+    ),
+    (
+        Defect::ClassifiesRejectionsAsUnreachable,
+        &[
+            "classify_recognises_a_rejected_login",
+            "a_changed_password_costs_one_fetch",
+        ],
+    ),
+    (Defect::ClassifyLosesTheCode, &["classify_keeps_the_code"]),
+    (
+        Defect::ClassifiesOutagesAsRejections,
+        &[
+            "an_unreachable_server_is_no_rejection",
+            "an_outage_causes_no_fetch",
+        ],
+    ),
+    (
+        Defect::ErrorLosesTheRejection,
+        &["error_keeps_a_shared_rejection"],
+    ),
+    (
+        Defect::TimeoutsAreUnknown,
+        &["time_outs_and_closed_pools_are_recognised"],
+    ),
+    (
+        Defect::ClosedIsUnknown,
+        &[
+            "time_outs_and_closed_pools_are_recognised",
+            "a_vacant_pool_is_closed",
+        ],
+    ),
+    (
+        Defect::AccountHasThePassword,
+        &[
+            "account_and_server_outlast_a_password",
+            "no_secret_is_shown",
+        ],
+    ),
+    (
+        Defect::OneServerName,
+        &["account_and_server_outlast_a_password"],
+    ),
+    (Defect::DebugShowsThePassword, &["no_secret_is_shown"]),
+    (Defect::ErrorShowsThePassword, &["no_secret_is_shown"]),
+    (Defect::NoPermits, &["logins_wait_for_a_permit"]),
+    (Defect::OnePermitForAll, &["each_login_has_a_permit"]),
+    (
+        Defect::CountsWaitingLogins,
+        &["waiting_logins_do_not_count"],
+    ),
+    (
+        Defect::RetriesRejectedLogins,
+        &["failed_logins_are_bounded"],
+    ),
+    (Defect::VacantHangs, &["a_vacant_pool_is_closed"]),
+    (Defect::VacantHasConnections, &["a_vacant_pool_is_closed"]),
+    (
+        Defect::DrainDoesNothing,
+        &[
+            "drain_closes_idle_connections_at_once",
+            "drain_resolves_when_the_last_connection_has_closed",
+            "a_drained_pool_opens_no_connection",
+            "shutdown_closes_every_connection",
+        ],
+    ),
+    (
+        Defect::DrainKeepsIdle,
+        &[
+            "drain_closes_idle_connections_at_once",
+            "shutdown_closes_every_connection",
+        ],
+    ),
+    (
+        Defect::DrainCutsBusy,
+        &[
+            "drain_lets_busy_connections_finish",
+            "no_call_fails_when_the_pool_is_replaced",
+        ],
+    ),
+    (
+        Defect::DrainResolvesAtOnce,
+        &["drain_resolves_when_the_last_connection_has_closed"],
+    ),
+    (
+        Defect::DrainNeverResolves,
+        &["drain_resolves_when_the_last_connection_has_closed"],
+    ),
+    (
+        Defect::DrainedPoolOpens,
+        &["a_drained_pool_opens_no_connection"],
+    ),
+];
