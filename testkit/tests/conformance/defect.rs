@@ -10,6 +10,7 @@ pub(crate) enum Defect {
     VerifyKeepsItsConnection,
     VerifyLeaksWhenDropped,
     VerifyAsPoolKeepsItsConnection,
+    VerifyRetries,
     VerifyHangs,
     VerifyPanics,
     OpenConnects,
@@ -54,6 +55,7 @@ pub(crate) enum Defect {
     OnePermitForAll,
     CountsWaitingLogins,
     RetriesRejectedLogins,
+    RetriesRejectedLoginsTwice,
     VacantHangs,
     VacantHasConnections,
     DrainDoesNothing,
@@ -65,7 +67,7 @@ pub(crate) enum Defect {
 }
 
 /// Each defect, and the checks that find it.
-pub(crate) const DEFECTS: [(Defect, &[&str]); 57] = [
+pub(crate) const DEFECTS: [(Defect, &[&str]); 59] = [
     (Defect::CheckRejectsAll, &["check_accepts_a_valid_lease"]),
     (
         Defect::VerifyRejectsAll,
@@ -245,8 +247,16 @@ pub(crate) const DEFECTS: [(Defect, &[&str]); 57] = [
     ),
     (
         Defect::RetriesRejectedLogins,
-        &["failed_logins_are_bounded"],
+        &[
+            "a_rejected_login_is_not_repeated",
+            "failed_logins_are_bounded",
+        ],
     ),
+    (
+        Defect::RetriesRejectedLoginsTwice,
+        &["a_rejected_login_is_not_repeated"],
+    ),
+    (Defect::VerifyRetries, &["a_rejected_login_is_not_repeated"]),
     (Defect::VacantHangs, &["a_vacant_pool_is_closed"]),
     (Defect::VacantHasConnections, &["a_vacant_pool_is_closed"]),
     (

@@ -222,10 +222,10 @@ impl MemoryPool {
         let early = self
             .has(Defect::WaitingLoginsKeepCredentials)
             .then(|| self.0.credentials.lock().clone());
-        let attempts = if self.has(Defect::RetriesRejectedLogins) {
-            10
-        } else {
-            1
+        let attempts = match self.0.defect {
+            Some(Defect::RetriesRejectedLogins) => 10,
+            Some(Defect::RetriesRejectedLoginsTwice) => 3,
+            _ => 1,
         };
         let login = {
             let pool = self.clone();

@@ -122,7 +122,10 @@ impl PoolFactory for MemoryPools {
             Some(Defect::VerifyPanics) => panic!("scripted panic"),
             _ => {}
         }
-        let logged_in = self.bare_login(credentials).await;
+        let mut logged_in = self.bare_login(credentials).await;
+        if logged_in.is_err() && self.has(Defect::VerifyRetries) {
+            logged_in = self.bare_login(credentials).await;
+        }
         let socket = logged_in.map_err(|error| match self.defect {
             Some(Defect::VerifyCallsRejectionsUnreachable) => {
                 with_kind(error, Rejected, Unreachable)

@@ -206,6 +206,9 @@ fn rests_on(name: &str) -> &'static [&'static str] {
             "classify_recognises_a_rejected_login",
             "classify_keeps_the_code",
         ],
+        "a_rejected_login_is_not_repeated" => {
+            &["verify_rejects_an_old_password", "each_login_has_a_permit"]
+        }
         "connections_and_idle_are_true" | "check_connection_finds_killed_connections" => {
             &["discard_closes_the_connection"]
         }

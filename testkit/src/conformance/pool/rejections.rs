@@ -2,13 +2,13 @@
 
 use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::pool::{AcquireError, PoolFactory};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::PoolControls;
 use super::verification::require_error_of_kind;
 use super::world::World;
 use crate::conformance::runner::{
-    CheckResult, Planned, STEP, failed, not_applicable, planned, require, step,
+    CheckResult, Planned, STEP, WATCH, eventually, failed, not_applicable, planned, require, step,
 };
 use crate::conformance::tools::show;
 
@@ -23,6 +23,12 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
             "classify_keeps_the_code",
             "PoolFactory::classify: \"Other callers get its message and SQLSTATE\"",
             classify_keeps_the_code,
+        ),
+        planned(
+            "a_rejected_login_is_not_repeated",
+            "PoolFactory::verify: \"Logs in without a pool\", because \"pools retry\"; law 11: failed \
+             logins are bounded",
+            a_rejected_login_is_not_repeated,
         ),
         planned(
             "an_unreachable_server_is_no_rejection",
@@ -94,6 +100,57 @@ async fn classify_keeps_the_code<F: PoolFactory, C: PoolControls<F>>(
     )?;
     let expected = "the server's message";
     require(!error.message().is_empty(), expected, || "none".to_owned())
+}
+
+async fn a_rejected_login_is_not_repeated<F: PoolFactory, C: PoolControls<F>>(
+    world: World<F, C>,
+) -> CheckResult {
+    world.reset().await?;
+    let old = world.credentials();
+    world.change_password().await?;
+    let before = rejected_logins(&world).await?;
+    let _ = step("`verify`", world.factory.verify(&old)).await?;
+    require_rejected(&world, "one `verify`", before, || 1).await?;
+    let before = rejected_logins(&world).await?;
+    let opened = world.open(&old)?;
+    let has_own_queue = world.factory.settings().own_queue;
+    // A queue may repeat a login, for which it needs another permit.
+    let permitted = || match u32::try_from(opened.permits.granted()) {
+        Ok(granted) if has_own_queue => granted,
+        _ => 1,
+    };
+    let _ = timeout(STEP / 2, world.factory.get(&opened.pool)).await;
+    let rejected = require_rejected(&world, "one `get`", before, permitted).await;
+    world.abandon(&opened).await;
+    rejected
+}
+
+async fn rejected_logins<F: PoolFactory, C: PoolControls<F>>(
+    world: &World<F, C>,
+) -> CheckResult<u32> {
+    let rejected = world.controls.rejected_logins().await?;
+    rejected.ok_or_else(|| not_applicable("the controls have no `rejected_logins`"))
+}
+
+/// Fails unless the database has rejected a login since it had rejected `before`, and no more than
+/// `permitted` returns.
+async fn require_rejected<F: PoolFactory, C: PoolControls<F>>(
+    world: &World<F, C>,
+    call: &str,
+    before: u32,
+    permitted: impl Fn() -> u32,
+) -> CheckResult {
+    let expected = format!("the database rejects the login of {call}");
+    eventually(&expected, async || {
+        let is_rejected = rejected_logins(world).await? > before;
+        Ok((!is_rejected).then(|| "it rejected none".to_owned()))
+    })
+    .await?;
+    sleep(WATCH).await;
+    let rejected = rejected_logins(world).await?.saturating_sub(before);
+    let permitted = permitted();
+    let expected = format!("at most {permitted} rejected logins of {call}");
+    require(rejected <= permitted, expected, || rejected.to_string())
 }
 
 async fn an_unreachable_server_is_no_rejection<F: PoolFactory, C: PoolControls<F>>(
