@@ -15,7 +15,7 @@ use claviger::{Credentials, Lease, Provider, Revision};
 use claviger_testkit::conformance::{ControlError, ProviderControls};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 pub(crate) const LIFETIME: Duration = Duration::from_secs(900);
 
@@ -43,6 +43,9 @@ pub(crate) enum ProviderDefect {
     ErrorShowsThePassword,
     RevisionIsThePassword,
     WatchRunsOnce,
+    WatchEndsAtOnce,
+    WatchBeginsWithThePresent,
+    HintsWithoutAChange,
     ReportsNoChanges,
     WatchOutlivesItsDrop,
     ReleaseHangs,
@@ -94,6 +97,8 @@ pub(crate) struct MemoryProvider {
     released: Mutex<Vec<Revision>>,
     counter: Mutex<u32>,
     last_password: Mutex<String>,
+    /// The version that the last fetch returned.
+    fetched: Mutex<Option<u32>>,
 }
 
 impl MemoryProvider {
@@ -108,6 +113,7 @@ impl MemoryProvider {
             released: Mutex::default(),
             counter: Mutex::default(),
             last_password: Mutex::default(),
+            fetched: Mutex::default(),
         }
     }
 
@@ -134,6 +140,7 @@ impl MemoryProvider {
         } else {
             *self.backend.version.borrow()
         };
+        *self.fetched.lock() = Some(version);
         let password = format!("s3cret-{version}");
         password.clone_into(&mut self.last_password.lock());
         let revision = match self.defect {
@@ -266,10 +273,24 @@ impl Provider for MemoryProvider {
         if self.is_watched.swap(true, Ordering::AcqRel) && self.has(ProviderDefect::WatchRunsOnce) {
             panic!("it is watched already");
         }
+        if self.has(ProviderDefect::WatchEndsAtOnce) {
+            return;
+        }
         let mut version = self.backend.version.subscribe();
+        let fetched = *self.fetched.lock();
+        let begins_with_the_present = self.has(ProviderDefect::WatchBeginsWithThePresent);
+        if fetched.is_some_and(|fetched| fetched != *version.borrow_and_update())
+            && !begins_with_the_present
+        {
+            version.mark_changed();
+        }
         let reports = !self.has(ProviderDefect::ReportsNoChanges);
+        let interval = match self.defect {
+            Some(ProviderDefect::HintsWithoutAChange) => Duration::from_millis(100),
+            _ => Duration::MAX,
+        };
         let watching = async move {
-            while version.changed().await.is_ok() {
+            while !matches!(timeout(interval, version.changed()).await, Ok(Err(_))) {
                 if reports {
                     hints.changed();
                 }

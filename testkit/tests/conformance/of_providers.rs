@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::memory_backend::{MemoryBackend, MemoryProvider, ProviderDefect as Defect};
 
 /// Each defect, and the checks that find it.
-const DEFECTS: [(Defect, &[&str]); 32] = [
+const DEFECTS: [(Defect, &[&str]); 35] = [
     (Defect::FetchFails, &["fetch_returns_a_lease"]),
     (Defect::FetchPanics, &["fetch_returns_a_lease"]),
     (
@@ -80,6 +80,18 @@ const DEFECTS: [(Defect, &[&str]); 32] = [
     (
         Defect::WatchRunsOnce,
         &["watch_may_be_dropped_and_restarted"],
+    ),
+    (
+        Defect::WatchEndsAtOnce,
+        &["watch_may_be_dropped_and_restarted"],
+    ),
+    (
+        Defect::WatchBeginsWithThePresent,
+        &["a_change_before_the_watch_causes_a_hint"],
+    ),
+    (
+        Defect::HintsWithoutAChange,
+        &["an_unchanged_credential_causes_no_hint"],
     ),
     (
         Defect::ReportsNoChanges,

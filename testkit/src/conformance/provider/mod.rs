@@ -197,13 +197,14 @@ fn rests_on(name: &str) -> &'static [&'static str] {
         "watch_may_be_dropped_and_restarted"
         | "release_reaches_the_backend"
         | "no_secret_is_shown" => &["a_recovered_backend_returns_a_lease"],
-        "a_changed_credential_causes_a_hint" | "a_dropped_watch_sends_no_hints" => {
-            &["watch_may_be_dropped_and_restarted"]
-        }
+        "an_unchanged_credential_causes_no_hint"
+        | "a_changed_credential_causes_a_hint"
+        | "a_dropped_watch_sends_no_hints" => &["watch_may_be_dropped_and_restarted"],
+        "a_change_before_the_watch_causes_a_hint" => &["a_changed_credential_causes_a_hint"],
         "a_hint_causes_a_fetch" => &[
             "the_expiry_is_in_the_future",
             "a_changed_credential_has_another_revision",
-            "a_changed_credential_causes_a_hint",
+            "a_change_before_the_watch_causes_a_hint",
         ],
         "a_release_ends_its_own_lease_alone" => &[
             "a_changed_credential_has_another_revision",
