@@ -33,6 +33,11 @@ pub(crate) enum ProviderDefect {
     ReturnsExpired,
     RefreshesTooLate,
     ReadsTheSystemClock,
+    RenewHangs,
+    RenewReturnsThePresent,
+    RenewCreatesACredential,
+    RehearseHangs,
+    RehearseChangesThePassword,
     FetchBlocks,
     KeepsTheLockOfADroppedFetch,
     OutageIsUnnoticed,
@@ -233,6 +238,39 @@ impl Provider for MemoryProvider {
             });
         }
         Ok(lease.into())
+    }
+
+    async fn renew(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Option<Expiry>, ProviderError> {
+        match self.defect {
+            Some(ProviderDefect::RenewHangs) => pending().await,
+            Some(ProviderDefect::RenewReturnsThePresent) => {
+                return Ok(Some(Expiry::after(request.started, Duration::ZERO)));
+            }
+            Some(ProviderDefect::RenewCreatesACredential) => {
+                self.backend.version.send_modify(|version| *version += 1);
+            }
+            _ => {}
+        }
+        Ok(Some(Expiry::after(request.started, LIFETIME)))
+    }
+
+    async fn rehearse(
+        &self,
+        request: FetchRequest<Credentials>,
+    ) -> Result<Fetched<Credentials>, ProviderError> {
+        match (self.defect, &request.current) {
+            (Some(ProviderDefect::RehearseHangs), _) => pending().await,
+            (Some(ProviderDefect::RehearseChangesThePassword), Some(current)) => {
+                let old = current.secret().expose_password().to_owned();
+                self.backend.state.lock().ended.insert(old);
+                self.backend.version.send_modify(|version| *version += 1);
+            }
+            _ => {}
+        }
+        self.fetch(request).await
     }
 
     async fn release(&self, lease: Lease<Credentials>) -> Result<(), ProviderError> {

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use crate::memory_backend::{MemoryBackend, MemoryProvider, ProviderDefect as Defect};
 
 /// Each defect, and the checks that find it.
-const DEFECTS: [(Defect, &[&str]); 35] = [
+const DEFECTS: [(Defect, &[&str]); 40] = [
     (Defect::FetchFails, &["fetch_returns_a_lease"]),
     (Defect::FetchPanics, &["fetch_returns_a_lease"]),
     (
@@ -46,6 +46,23 @@ const DEFECTS: [(Defect, &[&str]); 35] = [
     (
         Defect::ReadsTheSystemClock,
         &["lifetimes_count_from_the_request"],
+    ),
+    (Defect::RenewHangs, &["a_renewal_keeps_the_credential"]),
+    (
+        Defect::RenewReturnsThePresent,
+        &["a_renewal_keeps_the_credential"],
+    ),
+    (
+        Defect::RenewCreatesACredential,
+        &["a_renewal_keeps_the_credential"],
+    ),
+    (
+        Defect::RehearseHangs,
+        &["a_rehearsal_changes_nothing_in_use"],
+    ),
+    (
+        Defect::RehearseChangesThePassword,
+        &["a_rehearsal_changes_nothing_in_use"],
     ),
     (Defect::FetchBlocks, &["fetch_does_not_block_its_thread"]),
     (

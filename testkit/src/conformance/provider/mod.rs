@@ -3,6 +3,7 @@
 mod ending;
 mod failing;
 mod fetching;
+mod renewing;
 mod watching;
 mod world;
 
@@ -167,6 +168,7 @@ const BASIC: [&str; 5] = [
 fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World<P, C>>> {
     let checks = [
         fetching::checks(),
+        renewing::checks(),
         failing::checks(),
         watching::checks(),
         ending::checks(),
@@ -185,6 +187,9 @@ fn rests_on(name: &str) -> &'static [&'static str] {
             &["fetch_returns_a_lease_despite_rejected_revisions"]
         }
         "lifetimes_count_from_the_request" => &["the_expiry_is_in_the_future"],
+        "a_renewal_keeps_the_credential" | "a_rehearsal_changes_nothing_in_use" => {
+            &["an_unchanged_credential_keeps_its_revision"]
+        }
         "a_recovered_backend_returns_a_lease" => &[
             "an_unchanged_credential_keeps_its_revision",
             "an_unavailable_backend_is_an_error",

@@ -59,9 +59,20 @@ impl<P: Provider, C: ProviderControls<P>> World<P, C> {
         &self,
         request: FetchRequest<P::Secret>,
     ) -> CheckResult<FetchResult<P::Secret>> {
-        let fetched = timeout(FETCH_DEADLINE, self.provider.fetch(request)).await;
-        let expected = "`fetch` returns within the library's fetch deadline";
-        fetched.map_err(|_| failed(expected, "it was pending after 30 s"))
+        self.in_time("`fetch`", self.provider.fetch(request)).await
+    }
+
+    /// Awaits a call for as long as the library does.
+    pub(super) async fn in_time<T>(
+        &self,
+        call: &str,
+        work: impl Future<Output = T>,
+    ) -> CheckResult<T> {
+        let pending = || {
+            let expected = format!("{call} returns within the library's fetch deadline");
+            failed(expected, "it was pending after 30 s")
+        };
+        timeout(FETCH_DEADLINE, work).await.map_err(|_| pending())
     }
 
     /// Fetches a lease as the supervisor does.
