@@ -40,6 +40,10 @@ pub(crate) enum Defect {
     WaitingLoginsKeepCredentials,
     UpdateReturnsFalse,
     UpdateAcceptsAnotherAddress,
+    ReauthenticateDoesNothing,
+    ReauthenticateHangs,
+    ReauthenticatePanics,
+    ReauthenticateCuts,
     ClassifiesAllAsOther,
     ClassifiesRejectionsAsUnreachable,
     ClassifyLosesTheCode,
@@ -67,7 +71,7 @@ pub(crate) enum Defect {
 }
 
 /// Each defect, and the checks that find it.
-pub(crate) const DEFECTS: [(Defect, &[&str]); 59] = [
+pub(crate) const DEFECTS: [(Defect, &[&str]); 63] = [
     (Defect::CheckRejectsAll, &["check_accepts_a_valid_lease"]),
     (
         Defect::VerifyRejectsAll,
@@ -188,6 +192,25 @@ pub(crate) const DEFECTS: [(Defect, &[&str]); 59] = [
     (
         Defect::UpdateAcceptsAnotherAddress,
         &["update_in_place_is_false_for_another_address"],
+    ),
+    (
+        Defect::ReauthenticateDoesNothing,
+        &[
+            "reauthenticated_connections_outlast_old_credentials",
+            "no_call_fails_when_connections_reauthenticate",
+        ],
+    ),
+    (
+        Defect::ReauthenticateHangs,
+        &["reauthenticate_keeps_connections"],
+    ),
+    (
+        Defect::ReauthenticatePanics,
+        &["reauthenticate_keeps_connections"],
+    ),
+    (
+        Defect::ReauthenticateCuts,
+        &["reauthenticate_keeps_connections"],
     ),
     (
         Defect::ClassifiesAllAsOther,

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::future::pending;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use claviger::Credentials;
@@ -39,8 +39,8 @@ struct Inner {
     server: MemoryServer,
     credentials: Mutex<Credentials>,
     idle: Mutex<Vec<Arc<Socket>>>,
-    /// Sockets in use, which a defective pool cuts.
-    busy: Mutex<Vec<std::sync::Weak<Socket>>>,
+    /// All sockets. They authenticate again, and a defective pool cuts them.
+    open: Mutex<Vec<Weak<Socket>>>,
     /// One place for each connection. Its waiters are the queue.
     places: Arc<Semaphore>,
     max: u32,
@@ -70,7 +70,7 @@ impl MemoryPool {
             server,
             credentials: Mutex::new(credentials),
             idle: Mutex::default(),
-            busy: Mutex::default(),
+            open: Mutex::default(),
             places: Arc::new(Semaphore::new(max as usize)),
             max,
             closed: AtomicBool::new(false),
@@ -122,14 +122,29 @@ impl MemoryPool {
         self.0.idle.lock().pop().is_some()
     }
 
-    /// Cuts busy connections, which is a defect.
+    fn sockets(&self) -> Vec<Arc<Socket>> {
+        self.0
+            .open
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    /// Cuts all connections, which is a defect.
     pub(crate) fn cut(&self) {
-        let busy = std::mem::take(&mut *self.0.busy.lock());
-        for socket in busy.iter().filter_map(std::sync::Weak::upgrade) {
+        for socket in self.sockets() {
             socket.cut();
         }
-        for socket in self.0.idle.lock().iter() {
-            socket.cut();
+    }
+
+    pub(crate) fn reauthenticate(&self) {
+        let credentials = self.0.credentials.lock().clone();
+        for socket in self.sockets() {
+            // Its next user finds out.
+            if socket.authenticate(&credentials).is_err() {
+                socket.cut();
+            }
         }
     }
 
@@ -163,8 +178,8 @@ impl MemoryPool {
         let pool = self.clone();
         tokio::spawn(async move {
             let credentials = pool.0.credentials.lock().clone();
-            if let Ok(socket) = pool.0.server.log_in(&credentials).await {
-                pool.0.idle.lock().push(Arc::new(socket));
+            if let Ok(socket) = pool.log_in_once(Some(&credentials)).await {
+                pool.0.idle.lock().push(socket);
             }
         });
     }
@@ -201,7 +216,7 @@ impl MemoryPool {
         if self.is_closed() {
             return Err(MemoryError::Closed);
         }
-        Ok(self.connection(Arc::new(socket), place))
+        Ok(self.connection(socket, place))
     }
 
     /// Waits for a place in a task of its own, which is a defect: one that was handed to a dropped
@@ -218,7 +233,7 @@ impl MemoryPool {
         handed.await.ok()?.after_login()
     }
 
-    async fn log_in(&self) -> Result<Socket, MemoryError> {
+    async fn log_in(&self) -> Result<Arc<Socket>, MemoryError> {
         let early = self
             .has(Defect::WaitingLoginsKeepCredentials)
             .then(|| self.0.credentials.lock().clone());
@@ -261,10 +276,15 @@ impl MemoryPool {
         }
     }
 
-    async fn log_in_once(&self, early: Option<&Credentials>) -> Result<Socket, ConnectError> {
+    async fn log_in_once(&self, early: Option<&Credentials>) -> Result<Arc<Socket>, ConnectError> {
         let current = || self.0.credentials.lock().clone();
         let credentials = early.cloned().unwrap_or_else(current);
-        let result = self.0.server.log_in(&credentials).await;
+        let result = self.0.server.log_in(&credentials).await.map(Arc::new);
+        if let Ok(socket) = &result {
+            let mut open = self.0.open.lock();
+            open.retain(|socket| socket.strong_count() > 0);
+            open.push(Arc::downgrade(socket));
+        }
         result.map_err(|error| {
             if self.has(Defect::ErrorShowsThePassword) {
                 let message = format!("login with {} failed", credentials.expose_password());
@@ -279,10 +299,6 @@ impl MemoryPool {
     }
 
     fn connection(&self, socket: Arc<Socket>, place: OwnedSemaphorePermit) -> MemoryConnection {
-        let mut busy = self.0.busy.lock();
-        busy.retain(|socket| socket.strong_count() > 0);
-        busy.push(Arc::downgrade(&socket));
-        drop(busy);
         MemoryConnection {
             socket: Some(socket),
             pool: self.clone(),

@@ -32,6 +32,7 @@ impl MemoryPools {
     pub(crate) fn new(server: MemoryServer, defect: Option<Defect>) -> Self {
         let mut settings = PoolSettings::new(4);
         settings.checks = CheckPolicy::Always;
+        settings.reauthenticates = true;
         Self {
             server,
             settings,
@@ -236,6 +237,18 @@ impl PoolFactory for MemoryPools {
             pool.set_credentials(new.clone());
         }
         !self.has(Defect::UpdateReturnsFalse)
+    }
+
+    #[expect(clippy::panic, reason = "the defect requests it")]
+    async fn reauthenticate(&self, pool: &MemoryPool, _: Duration) {
+        match self.defect {
+            Some(Defect::ReauthenticateDoesNothing) => return,
+            Some(Defect::ReauthenticateHangs) => pending().await,
+            Some(Defect::ReauthenticatePanics) => panic!("scripted panic"),
+            Some(Defect::ReauthenticateCuts) => pool.cut(),
+            _ => {}
+        }
+        pool.reauthenticate();
     }
 
     async fn drain(&self, pool: MemoryPool) {

@@ -1,5 +1,6 @@
 //! A database server in memory.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ struct State {
     password: u32,
     running: bool,
     next_id: u64,
-    open: Vec<u64>,
+    /// Each open connection, with the number of the password of its last authentication.
+    open: HashMap<u64, u32>,
     rejected: u32,
 }
 
@@ -39,7 +41,7 @@ impl MemoryServer {
             password: 1,
             running: true,
             next_id: 0,
-            open: Vec::new(),
+            open: HashMap::new(),
             rejected: 0,
         })))
     }
@@ -59,20 +61,15 @@ impl MemoryServer {
             }
             state.next_id += 1;
             let id = state.next_id;
-            state.open.push(id);
+            state.open.insert(id, 0);
             Socket {
                 server: self.clone(),
                 id,
             }
         };
         sleep(Duration::from_millis(2)).await;
-        let mut state = self.0.lock();
-        if credentials.expose_password() == password(state.password) {
-            return Ok(socket);
-        }
-        state.rejected += 1;
-        drop(state);
-        Err(rejection())
+        socket.authenticate(credentials)?;
+        Ok(socket)
     }
 }
 
@@ -86,21 +83,33 @@ fn password(number: u32) -> String {
 }
 
 impl Socket {
+    /// Authenticates, again if it is open already.
+    pub(crate) fn authenticate(&self, credentials: &Credentials) -> Result<(), ConnectError> {
+        let mut state = self.server.0.lock();
+        let number = state.password;
+        if credentials.expose_password() != password(number) {
+            state.rejected += 1;
+            return Err(rejection());
+        }
+        if let Some(authenticated) = state.open.get_mut(&self.id) {
+            *authenticated = number;
+        }
+        Ok(())
+    }
+
     /// Runs a statement.
     pub(crate) async fn query(&self) -> Result<(), ConnectError> {
         sleep(Duration::from_micros(100)).await;
-        if self.server.0.lock().open.contains(&self.id) {
+        if self.server.0.lock().open.contains_key(&self.id) {
             return Ok(());
         }
         let message = "terminating connection due to administrator command";
         Err(ConnectError::new(ConnectErrorKind::Unreachable, message))
     }
-}
 
-impl Socket {
     /// Closes the connection at the server, as a defective pool does with busy ones.
     pub(crate) fn cut(&self) {
-        self.server.0.lock().open.retain(|id| *id != self.id);
+        self.server.0.lock().open.remove(&self.id);
     }
 }
 
@@ -132,6 +141,13 @@ impl PoolControls<MemoryPools> for MemoryServer {
     async fn kill_connections(&self) -> Result<(), ControlError> {
         self.0.lock().open.clear();
         Ok(())
+    }
+
+    async fn kill_connections_of(&self, credentials: &Credentials) -> Result<bool, ControlError> {
+        let mut state = self.0.lock();
+        let of_credentials = |number| password(number) == credentials.expose_password();
+        state.open.retain(|_, number| !of_credentials(*number));
+        Ok(true)
     }
 
     async fn query(&self, connection: &mut MemoryConnection) -> Result<(), ControlError> {

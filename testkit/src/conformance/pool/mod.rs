@@ -6,6 +6,7 @@ mod connections;
 mod credentials;
 mod limits;
 mod permits;
+mod reauthentication;
 mod rejections;
 mod rotation;
 mod shared_factory;
@@ -46,6 +47,17 @@ pub trait PoolControls<F: PoolFactory>: Send + Sync + 'static {
 
     /// Ends all connections of the user at the database.
     fn kill_connections(&self) -> impl Future<Output = Result<(), ControlError>> + Send;
+
+    /// Ends the connections at the database whose last authentication was with these credentials,
+    /// as a database does when it drops their user. Returns whether the controls can do so.
+    /// Default: `false`.
+    fn kill_connections_of(
+        &self,
+        credentials: &F::Secret,
+    ) -> impl Future<Output = Result<bool, ControlError>> + Send {
+        let _ = credentials;
+        async { Ok(false) }
+    }
 
     /// Runs a short statement on the connection.
     ///
@@ -168,6 +180,7 @@ fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<F, C>>> {
         limits::checks(),
         permits::checks(),
         credentials::checks(),
+        reauthentication::checks(),
         rejections::checks(),
         account::checks(),
         closing::checks(),
@@ -222,6 +235,13 @@ fn rests_on(name: &str) -> &'static [&'static str] {
             "logins_wait_for_a_permit",
             "update_in_place_logs_in_with_the_new_credentials",
         ],
+        "reauthenticate_keeps_connections" => &[
+            "update_in_place_keeps_connections",
+            "update_in_place_logs_in_with_the_new_credentials",
+        ],
+        "reauthenticated_connections_outlast_old_credentials" => {
+            &["reauthenticate_keeps_connections"]
+        }
         "a_vacant_pool_is_closed" => &["time_outs_and_closed_pools_are_recognised"],
         "a_drained_pool_opens_no_connection" => &["a_vacant_pool_is_closed"],
         "drain_closes_idle_connections_at_once" => &["drain_lets_busy_connections_finish"],

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::PoolControls;
+use super::reauthentication::require_reauthenticates;
 use super::supervised::{PROVIDER, Supervised, supervised};
 use super::world::World;
 use crate::conformance::runner::{
@@ -29,6 +30,15 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
             "law 1: \"No query that ends before its generation's drain deadline fails because of \
              a rotation\"; law 10: connections stay within the maximum plus the overlap",
             |world| rotate(world, OldConnections::Keep),
+        ),
+        planned(
+            "no_call_fails_when_connections_reauthenticate",
+            "law 1: \"No query that ends before its generation's drain deadline fails because of \
+             a rotation\"; PoolFactory::reauthenticate: \"The old lease is released then\"",
+            async |world| {
+                require_reauthenticates(&world)?;
+                rotate(world, OldConnections::Reauthenticate).await
+            },
         ),
     ]
 }

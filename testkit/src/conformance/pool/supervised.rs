@@ -4,12 +4,12 @@ use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use claviger::error::ProviderError;
+use claviger::error::{ProviderError, ProviderErrorKind};
 use claviger::lease::OldConnections;
 use claviger::pool::{CheckPolicy, PoolFactory};
 use claviger::provider::{FetchRequest, Fetched};
 use claviger::supervisor::ProviderRef;
-use claviger::{Handle, Provider, Supervisor};
+use claviger::{Handle, Lease, Provider, Supervisor};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -17,7 +17,8 @@ use super::PoolControls;
 use super::shared_factory::SharedFactory;
 use super::world::World;
 use crate::conformance::runner::{
-    CheckResult, Planned, STEP, eventually, failed, not_applicable, planned, require, step,
+    CheckResult, ControlError, Planned, STEP, eventually, failed, not_applicable, planned, require,
+    step,
 };
 use crate::conformance::tools::{drop_after_polls, show};
 
@@ -82,6 +83,18 @@ impl<F: PoolFactory, C: PoolControls<F>> Provider for WorldProvider<F, C> {
     async fn fetch(&self, _: FetchRequest<F::Secret>) -> Result<Fetched<F::Secret>, ProviderError> {
         let lease = self.world.lease().await;
         Ok(lease.with_old_connections(self.old_connections).into())
+    }
+
+    /// Ends connections that have not authenticated again, as a backend that drops a user does.
+    async fn release(&self, lease: Lease<F::Secret>) -> Result<(), ProviderError> {
+        if self.old_connections == OldConnections::Reauthenticate {
+            let ended = self.world.controls.kill_connections_of(lease.secret());
+            let failed = |error: ControlError| {
+                ProviderError::new(ProviderErrorKind::Other, format!("a control: {error}"))
+            };
+            ended.await.map_err(failed)?;
+        }
+        Ok(())
     }
 }
 
