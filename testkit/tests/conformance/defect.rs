@@ -24,6 +24,7 @@ pub(crate) enum Defect {
     DiscardKeepsPlace,
     CountsBusyAlone,
     CountsAllAsIdle,
+    IdleTimeIsZero,
     AcceptsKilledConnections,
     WarmOpensOne,
     MakeRoomClosesNone,
@@ -68,10 +69,11 @@ pub(crate) enum Defect {
     DrainResolvesAtOnce,
     DrainNeverResolves,
     DrainedPoolOpens,
+    LoginOutlastsDrain,
 }
 
 /// Each defect, and the checks that find it.
-pub(crate) const DEFECTS: [(Defect, &[&str]); 63] = [
+pub(crate) const DEFECTS: [(Defect, &[&str]); 65] = [
     (Defect::CheckRejectsAll, &["check_accepts_a_valid_lease"]),
     (
         Defect::VerifyRejectsAll,
@@ -135,6 +137,7 @@ pub(crate) const DEFECTS: [(Defect, &[&str]); 63] = [
     ),
     (Defect::CountsBusyAlone, &["connections_and_idle_are_true"]),
     (Defect::CountsAllAsIdle, &["connections_and_idle_are_true"]),
+    (Defect::IdleTimeIsZero, &["idle_times_are_true"]),
     (
         Defect::AcceptsKilledConnections,
         &[
@@ -316,5 +319,9 @@ pub(crate) const DEFECTS: [(Defect, &[&str]); 63] = [
     (
         Defect::DrainedPoolOpens,
         &["a_drained_pool_opens_no_connection"],
+    ),
+    (
+        Defect::LoginOutlastsDrain,
+        &["a_login_during_a_drain_leaves_no_connection"],
     ),
 ];

@@ -41,6 +41,8 @@ struct Inner {
     idle: Mutex<Vec<Arc<Socket>>>,
     /// All sockets. They authenticate again, and a defective pool cuts them.
     open: Mutex<Vec<Weak<Socket>>>,
+    /// Connections of a defective pool that was closed.
+    left_open: Mutex<Vec<Arc<Socket>>>,
     /// One place for each connection. Its waiters are the queue.
     places: Arc<Semaphore>,
     max: u32,
@@ -71,6 +73,7 @@ impl MemoryPool {
             credentials: Mutex::new(credentials),
             idle: Mutex::default(),
             open: Mutex::default(),
+            left_open: Mutex::default(),
             places: Arc::new(Semaphore::new(max as usize)),
             max,
             closed: AtomicBool::new(false),
@@ -214,6 +217,9 @@ impl MemoryPool {
         let socket = self.log_in().await?;
         let place = place.after_login().ok_or(MemoryError::Closed)?;
         if self.is_closed() {
+            if self.has(Defect::LoginOutlastsDrain) {
+                self.0.left_open.lock().push(socket);
+            }
             return Err(MemoryError::Closed);
         }
         Ok(self.connection(socket, place))

@@ -51,6 +51,13 @@ impl MemoryPools {
         self.defect == Some(defect)
     }
 
+    fn taken(&self, connection: MemoryConnection) -> Taken<MemoryConnection> {
+        if self.has(Defect::IdleTimeIsZero) {
+            return Taken::new(connection, Duration::ZERO);
+        }
+        connection.into()
+    }
+
     async fn bare_login(&self, credentials: &Credentials) -> Result<Socket, ConnectError> {
         if self.has(Defect::VerifyLeaksWhenDropped) {
             let (server, kept) = (self.server.clone(), Arc::clone(&self.kept));
@@ -318,11 +325,11 @@ impl PoolFactory for MemoryPools {
             Some(Defect::TryGetBlocks) => std::thread::sleep(Duration::from_millis(400)),
             _ => {}
         }
-        pool.try_get().map(Taken::from)
+        pool.try_get().map(|connection| self.taken(connection))
     }
 
     async fn get(&self, pool: &MemoryPool) -> Result<Taken<MemoryConnection>, MemoryError> {
-        pool.get().await.map(Taken::from)
+        pool.get().await.map(|connection| self.taken(connection))
     }
 
     async fn check_connection(

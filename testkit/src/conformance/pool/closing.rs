@@ -1,8 +1,10 @@
 //! Checks of closed pools: `vacant` and `drain`.
 
+use std::time::Duration;
+
 use claviger::pool::PoolFactory;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::PoolControls;
 use super::world::{Opened, World};
@@ -37,6 +39,11 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
             "a_drained_pool_opens_no_connection",
             "PoolFactory::drain: \"Closes the pool: opens no more connections\"",
             a_drained_pool_opens_no_connection,
+        ),
+        planned(
+            "a_login_during_a_drain_leaves_no_connection",
+            "PoolFactory::drain: \"Resolves when the last has closed\"",
+            a_login_during_a_drain_leaves_no_connection,
         ),
     ]
 }
@@ -187,4 +194,32 @@ async fn a_drained_pool_opens_no_connection<F: PoolFactory, C: PoolControls<F>>(
     world
         .stays_open(0, "no connection is open after `drain`")
         .await
+}
+
+async fn a_login_during_a_drain_leaves_no_connection<F: PoolFactory, C: PoolControls<F>>(
+    world: World<F, C>,
+) -> CheckResult {
+    // The drain begins before, during and after the login, however long that takes.
+    for millis in [0, 1, 2, 4, 8, 16, 32] {
+        let Opened { pool, .. } = world.open_fresh().await?;
+        let (factory, logging_in) = (world.factory.clone(), pool.clone());
+        let getting = tokio::spawn(async move { factory.get(&logging_in).await });
+        sleep(Duration::from_millis(millis)).await;
+        let (factory, draining) = (world.factory.clone(), pool.clone());
+        let drain = tokio::spawn(async move { factory.drain(draining).await });
+        let got = step("`get` of a pool that is closed meanwhile", getting).await?;
+        // Its error may be that of a closed pool, or of the login.
+        if let Ok(taken) = got.map_err(|error| failed("`get` does not panic", error))? {
+            world.give_back(taken.connection).await?;
+        }
+        let drained = step("`drain` of a pool that logs in", drain).await?;
+        drained.map_err(|error| failed("`drain` does not panic", error))?;
+        let connections = world.factory.connections(&pool);
+        require(connections == 0, "no connection after `drain`", || {
+            format!("`connections` returns {connections}")
+        })?;
+        let expected = "no connection of a login is open after `drain`";
+        world.until_open(0, expected).await?;
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use claviger::pool::{Check, CheckPolicy, PoolFactory, Taken};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::PoolControls;
 use super::world::World;
@@ -47,6 +47,12 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
             "PoolFactory::connections: \"Returns the number of connections: busy, idle and being \
              opened\"; PoolFactory::idle: \"Returns how many of them are idle\"",
             connections_and_idle_are_true,
+        ),
+        planned(
+            "idle_times_are_true",
+            "Taken::idle_for: \"Time since it was last used: zero for one that was just opened, \
+             `None` if unknown\"",
+            idle_times_are_true,
         ),
         planned(
             "check_connection_finds_killed_connections",
@@ -208,6 +214,34 @@ async fn connections_and_idle_are_true<F: PoolFactory, C: PoolControls<F>>(
     expect("after one was discarded", max - 1, 0).await?;
     world.give_all_back(connections).await?;
     expect("after the others were returned", max - 1, max - 1).await?;
+    world.close(&opened).await
+}
+
+async fn idle_times_are_true<F: PoolFactory, C: PoolControls<F>>(
+    world: World<F, C>,
+) -> CheckResult {
+    let opened = world.open_fresh().await?;
+    let pool = &opened.pool;
+    for waits in [false, true] {
+        let connection = world.get(pool).await?;
+        world.give_back(connection).await?;
+        let returned = Instant::now();
+        sleep(WATCH).await;
+        let idle = returned.elapsed();
+        let (call, taken) = if waits {
+            ("`get`", step("`get`", world.factory.get(pool)).await?.ok())
+        } else {
+            ("`try_get`", world.factory.try_get(pool))
+        };
+        let Some(taken) = taken else {
+            return Err(failed(format!("{call} returns an idle connection"), "none"));
+        };
+        let idle_for = taken.idle_for;
+        world.give_back(taken.connection).await?;
+        let expected = format!("`idle_for` of {call} is at least {idle:?}, or `None`");
+        let is_true = idle_for.is_none_or(|idle_for| idle_for >= idle);
+        require(is_true, expected, || format!("{idle_for:?}"))?;
+    }
     world.close(&opened).await
 }
 

@@ -243,6 +243,11 @@ fn rests_on(name: &str) -> &'static [&'static str] {
             &["reauthenticate_keeps_connections"]
         }
         "a_vacant_pool_is_closed" => &["time_outs_and_closed_pools_are_recognised"],
+        "idle_times_are_true" => &["connections_and_idle_are_true"],
+        "a_login_during_a_drain_leaves_no_connection" => &[
+            "drain_lets_busy_connections_finish",
+            "a_drained_pool_opens_no_connection",
+        ],
         "a_drained_pool_opens_no_connection" => &["a_vacant_pool_is_closed"],
         "drain_closes_idle_connections_at_once" => &["drain_lets_busy_connections_finish"],
         _ => &[],
