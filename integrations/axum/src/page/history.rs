@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use claviger::error::{ConnectError, ProviderError};
 use claviger::events::Event;
+use claviger::lease::Timestamp;
 use claviger::report::RotationReport;
 use claviger::status::Status;
 
@@ -34,14 +35,22 @@ pub(super) struct PastError {
     pub(super) first: SystemTime,
     pub(super) last: SystemTime,
     /// Since when it lasts; `None` after its end.
-    pub(super) present_since: Option<SystemTime>,
+    pub(super) present_since: Option<Timestamp>,
     /// How often it was reported.
     pub(super) times: u64,
 }
 
+impl PastError {
+    /// Returns for how long it has lasted, by the clock that cannot be set; `None` after its end.
+    pub(super) fn lasted(&self, now: Timestamp) -> Option<Duration> {
+        let since = self.present_since?;
+        Some(now.mono().saturating_duration_since(since.mono()))
+    }
+}
+
 impl History {
     /// Notes an event.
-    pub(super) fn note(&mut self, event: Event, now: SystemTime) {
+    pub(super) fn note(&mut self, event: Event, now: Timestamp) {
         match event {
             Event::Rotated(report) => {
                 self.rotations.push_front(report);
@@ -59,7 +68,7 @@ impl History {
 
     /// Adds what happened before the first event, the last rotation of each provider and present
     /// errors, and notes which errors have ended.
-    pub(super) fn complete(&mut self, status: &Status, now: SystemTime) {
+    pub(super) fn complete(&mut self, status: &Status, now: Timestamp) {
         for provider in &status.providers {
             let last = provider.last_rotation.as_ref();
             let is_known = |known: &RotationReport| {
@@ -117,28 +126,28 @@ impl History {
         })
     }
 
-    fn fetch_failed(&mut self, provider: &Arc<str>, error: &ProviderError, now: SystemTime) {
+    fn fetch_failed(&mut self, provider: &Arc<str>, error: &ProviderError, now: Timestamp) {
         self.failed(Cause::fetch(error), provider, now);
     }
 
-    fn login_failed(&mut self, pool: &Arc<str>, error: &ConnectError, now: SystemTime) {
+    fn login_failed(&mut self, pool: &Arc<str>, error: &ConnectError, now: Timestamp) {
         self.failed(Cause::login(error), pool, now);
     }
 
-    fn failed(&mut self, cause: Cause, name: &Arc<str>, now: SystemTime) {
+    fn failed(&mut self, cause: Cause, name: &Arc<str>, now: Timestamp) {
         let known = self.errors.iter().position(|error| error.cause == cause);
         let mut error = match known {
             Some(at) => self.errors.remove(at),
             None => PastError {
                 cause,
                 names: BTreeSet::new(),
-                first: now,
-                last: now,
+                first: now.wall(),
+                last: now.wall(),
                 present_since: None,
                 times: 0,
             },
         };
-        error.last = now;
+        error.last = now.wall();
         error.present_since.get_or_insert(now);
         error.times += 1;
         if error.names.len() < NAMES {
@@ -175,4 +184,46 @@ pub(super) fn present_names(status: &Status, cause: &Cause) -> BTreeSet<Arc<str>
         Owner::Actor => {}
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+    use claviger::error::ProviderErrorKind;
+    use claviger_testkit::{Lab, MovedClock, ScriptedProvider};
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// Returns a status with one provider, and the time.
+    async fn start() -> (Status, Timestamp) {
+        let lab = Lab::new();
+        lab.add_provider("login", ScriptedProvider::new()).await;
+        (lab.supervisor.status(), Timestamp::now())
+    }
+
+    /// Sets the error of the only provider, and returns it.
+    fn fail(status: &mut Status, message: &str) -> ProviderError {
+        let error = ProviderError::new(ProviderErrorKind::Unavailable, message);
+        let provider = status.providers.first_mut().expect("a provider");
+        provider.last_error = Some(error.clone());
+        error
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_lasts_while_the_wall_clock_is_set_back() {
+        let (mut status, _) = start().await;
+        fail(&mut status, "unreachable");
+        let (clock, ahead) = (MovedClock::default(), MovedClock::default());
+        ahead.jump(HOUR);
+        let mut history = History::default();
+        history.complete(&status, ahead.clock().now());
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let now = clock.clock().now();
+        history.complete(&status, now);
+        let error = history.errors().first().expect("an error");
+        assert_eq!(error.lasted(now), Some(Duration::from_secs(3)));
+    }
 }

@@ -95,7 +95,7 @@ impl Live {
         self.start();
         let status = self.supervisor.status();
         let readiness = self.supervisor.readiness();
-        let now = Timestamp::now().wall();
+        let now = Timestamp::now();
         let mut history = lock(&self.history);
         history.complete(&status, now);
         show(&Snapshot {
@@ -207,7 +207,7 @@ async fn follow(
                 let (Some(event), Some(live)) = (event, live.upgrade()) else {
                     return;
                 };
-                lock(&live.history).note(event, Timestamp::now().wall());
+                lock(&live.history).note(event, Timestamp::now());
             }
             _ = ticks.tick(), if has_clients => {
                 let Some(live) = live.upgrade() else {

@@ -3,8 +3,7 @@
 mod feed;
 mod tables;
 
-use std::time::SystemTime;
-
+use claviger::lease::Timestamp;
 use claviger::status::{Readiness, Status};
 
 use super::format::{count, since};
@@ -14,7 +13,7 @@ use super::problem::{FIRST_MINUTE, HELD, manual};
 
 /// What the page shows, at one time.
 pub(super) struct Snapshot<'s> {
-    pub(super) now: SystemTime,
+    pub(super) now: Timestamp,
     pub(super) status: &'s Status,
     pub(super) readiness: &'s Readiness,
     pub(super) history: &'s History,
@@ -128,7 +127,7 @@ impl Snapshot<'_> {
         let problems = self.present_errors().count();
         let last = self.history.rotations().next();
         let last = match last {
-            Some(last) => since(self.now, last.started + last.took),
+            Some(last) => since(self.now.wall(), last.started + last.took),
             None => node("span").text("none yet"),
         };
         let number = |number: u32| node("span").text(number.to_string());

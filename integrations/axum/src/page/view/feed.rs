@@ -26,8 +26,7 @@ impl Snapshot<'_> {
     pub(super) fn present_errors(&self) -> impl Iterator<Item = (&PastError, Vec<Arc<str>>)> {
         let errors = self.history.errors().iter();
         errors.filter_map(|error| {
-            let since = error.present_since?;
-            let lasts = self.now.duration_since(since).unwrap_or_default();
+            let lasts = error.lasted(self.now)?;
             let names: Vec<_> = present_names(self.status, &error.cause)
                 .into_iter()
                 .collect();
@@ -38,7 +37,7 @@ impl Snapshot<'_> {
     pub(super) fn problems(&self) -> Node {
         let mut present: Vec<_> = self.present_errors().collect();
         // The order of their begin, so that a repeated one stays where it is.
-        present.sort_by_key(|(error, _)| error.present_since);
+        present.sort_by_key(|(error, _)| error.present_since.map(|since| since.mono()));
         let problems = section("problems", "Problems", "");
         if present.is_empty() {
             return problems.child(node("p").class("none").text("None."));
@@ -122,7 +121,8 @@ impl Snapshot<'_> {
 
     /// Returns since when, how often, and when the next attempt is due.
     fn when(&self, error: &PastError, names: &[Arc<str>], lasts: bool) -> Node {
-        let begin = error.present_since.filter(|_| lasts).unwrap_or(error.first);
+        let begin = error.present_since.filter(|_| lasts);
+        let begin = begin.map_or(error.first, |since| since.wall());
         let mut when = node("p")
             .class("when")
             .text("Since ")
@@ -130,9 +130,13 @@ impl Snapshot<'_> {
         if error.times > 1 {
             when = when.text(format!(", {} times", error.times));
         }
-        when = when.text(", last ").child(since(self.now, error.last));
+        when = when
+            .text(", last ")
+            .child(since(self.now.wall(), error.last));
         if let Some(next) = self.next_attempt(error, names).filter(|_| lasts) {
-            when = when.text(", next attempt: ").child(until(self.now, next));
+            when = when
+                .text(", next attempt: ")
+                .child(until(self.now.wall(), next));
         }
         when
     }

@@ -62,7 +62,7 @@ impl Snapshot<'_> {
         };
         let next = match provider.next_fetch {
             _ if provider.held.is_some() => node("span").text("held"),
-            Some(next) => until(self.now, next),
+            Some(next) => until(self.now.wall(), next),
             None => dash(),
         };
         let cells = [
@@ -98,7 +98,7 @@ impl Snapshot<'_> {
         };
         let left = node("span")
             .class("expiry")
-            .child(until(self.now, remaining));
+            .child(until(self.now.wall(), remaining));
         let Some(lifetime) = lifetime.filter(|lifetime| !lifetime.is_zero()) else {
             return left;
         };
