@@ -8,6 +8,8 @@
 mod browser;
 #[path = "support/contrast.rs"]
 mod contrast;
+#[path = "support/layout.rs"]
+mod layout;
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use claviger_file::FileProvider;
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
 use contrast::check_contrast;
+use layout::check_widths;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -218,6 +221,7 @@ async fn fifty_pools_are_followed_through_rotations_in_a_browser() {
     assert_eq!(page.value("document.images.length").await, 0);
     check_what_a_screen_reader_gets(&mut page).await;
     check_keyboard(&mut page).await;
+    check_widths(&mut page).await;
 
     // A rotation. A connection in use makes an old generation drain.
     let busy = service.pools[1].acquire().await.expect("a connection");

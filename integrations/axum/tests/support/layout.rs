@@ -1,0 +1,36 @@
+//! What the page looks like at the widths of common screens.
+
+use serde_json::json;
+
+use crate::browser::Page;
+
+/// Widths in CSS pixels with letters of 16: a telephone, a tablet, laptops, and two columns.
+const WIDTHS: [u32; 9] = [360, 768, 1024, 1056, 1100, 1280, 1400, 1440, 1920];
+
+/// Narrowest name of a pool or provider, in sizes of letters.
+const NARROWEST_NAME: u32 = 8;
+
+/// Checks that nothing is wider than the window, and that every name has room.
+pub(crate) async fn check_widths(page: &mut Page) {
+    for letters in [16, 24] {
+        let sizes = json!({ "fontSizes": { "standard": letters } });
+        page.call("Page.setFontSizes", sizes).await;
+        // A telephone with large letters is as one that is narrower than the page allows.
+        let is_wide_enough = |width: &u32| *width >= WIDTHS[0] * letters / 16;
+        for width in WIDTHS.into_iter().filter(is_wide_enough) {
+            page.resize(width, 1000).await;
+            let widest = page.value("document.documentElement.scrollWidth").await;
+            assert_eq!(widest, width, "at {width} pixels, letters of {letters}");
+            let names = "Math.min(...[...document.querySelectorAll('tbody th')].map(name => \
+                 Math.floor(name.getBoundingClientRect().width)))";
+            let narrowest = page.value(names).await.as_u64().unwrap_or_default();
+            assert!(
+                narrowest >= u64::from(NARROWEST_NAME * letters),
+                "a name has {narrowest} pixels of {width}, letters of {letters}"
+            );
+        }
+    }
+    let sizes = json!({ "fontSizes": { "standard": 16 } });
+    page.call("Page.setFontSizes", sizes).await;
+    page.resize(1400, 1000).await;
+}
