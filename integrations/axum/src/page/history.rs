@@ -15,7 +15,7 @@ use super::problem::{Cause, Owner};
 
 /// Number of rotations that are kept.
 const ROTATIONS: usize = 100;
-/// Number of different errors that are kept.
+/// Number of different errors that are kept. Those that last are kept beyond it.
 const ERRORS: usize = 50;
 /// Number of names that are kept for an error: as many as a page of pools.
 const NAMES: usize = 100;
@@ -49,8 +49,8 @@ impl PastError {
 }
 
 impl History {
-    /// Notes an event.
-    pub(super) fn note(&mut self, event: Event, now: Timestamp) {
+    /// Notes an event. The status is read only if there are too many errors.
+    pub(super) fn note(&mut self, event: Event, now: Timestamp, status: impl FnOnce() -> Status) {
         match event {
             Event::Rotated(report) => {
                 self.rotations.push_front(report);
@@ -63,6 +63,10 @@ impl History {
             Event::DrainAbandoned { pool, .. } => self.failed(Cause::DrainAbandoned, &pool, now),
             Event::Restarted { actor } => self.failed(Cause::Restarted, &actor, now),
             _ => {}
+        }
+        if self.errors.len() > ERRORS {
+            // Without clients, nothing else finds out which errors have ended.
+            self.complete(&status(), now);
         }
     }
 
@@ -106,6 +110,22 @@ impl History {
             } else {
                 error.present_since.get_or_insert(now);
             }
+        }
+        self.forget_ended();
+    }
+
+    /// Forgets the oldest errors that have ended, if there are too many errors. Those that last are
+    /// as many as providers and pools at most.
+    fn forget_ended(&mut self) {
+        let mut excess = self.errors.len().saturating_sub(ERRORS);
+        while excess > 0
+            && let Some(oldest) = self
+                .errors
+                .iter()
+                .rposition(|one| one.present_since.is_none())
+        {
+            self.errors.remove(oldest);
+            excess -= 1;
         }
     }
 
@@ -154,7 +174,6 @@ impl History {
             error.names.insert(Arc::clone(name));
         }
         self.errors.insert(0, error);
-        self.errors.truncate(ERRORS);
     }
 }
 
@@ -225,5 +244,44 @@ mod tests {
         history.complete(&status, now);
         let error = history.errors().first().expect("an error");
         assert_eq!(error.lasted(now), Some(Duration::from_secs(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_that_last_are_kept_beyond_the_limit() {
+        let (mut status, start) = start().await;
+        let only = status.providers.remove(0);
+        for number in 0..ERRORS + 5 {
+            let mut one = Status::clone(&status);
+            one.providers = vec![only.clone()];
+            fail(&mut one, &format!("error {number}"));
+            status.providers.append(&mut one.providers);
+        }
+        let mut history = History::default();
+        history.complete(&status, start);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let now = Timestamp::now();
+        history.complete(&status, now);
+        let lasted: Vec<_> = history.errors().iter().map(|one| one.lasted(now)).collect();
+        assert_eq!(lasted, [Some(Duration::from_secs(3)); ERRORS + 5]);
+
+        status.providers.clear();
+        history.complete(&status, now);
+        assert_eq!(history.errors().len(), ERRORS, "the oldest are forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_that_ended_are_limited_without_clients() {
+        let (mut status, now) = start().await;
+        let mut history = History::default();
+        let provider: Arc<str> = "login".into();
+        for number in 0..1_000 {
+            let error = fail(&mut status, &format!("error {number}"));
+            let provider = Arc::clone(&provider);
+            let event = Event::FetchFailed { provider, error };
+            history.note(event, now, || status.clone());
+        }
+        assert_eq!(history.errors().len(), ERRORS);
+        let last = history.errors().first().and_then(|one| one.cause.message());
+        assert_eq!(last, Some("error 999"));
     }
 }

@@ -207,7 +207,8 @@ async fn follow(
                 let (Some(event), Some(live)) = (event, live.upgrade()) else {
                     return;
                 };
-                lock(&live.history).note(event, Timestamp::now());
+                let status = || live.supervisor.status();
+                lock(&live.history).note(event, Timestamp::now(), status);
             }
             _ = ticks.tick(), if has_clients => {
                 let Some(live) = live.upgrade() else {
