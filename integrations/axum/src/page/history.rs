@@ -1,11 +1,10 @@
 //! The last rotations and errors. [`Status`](claviger::status::Status) has only the last rotation
 //! of each provider, and no error that has ended.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use claviger::error::{ConnectError, ProviderError};
 use claviger::events::Event;
 use claviger::lease::Timestamp;
 use claviger::report::RotationReport;
@@ -19,6 +18,8 @@ const ROTATIONS: usize = 100;
 const ERRORS: usize = 50;
 /// Number of names that are kept for an error: as many as a page of pools.
 const NAMES: usize = 100;
+/// Longest time from when the status has an error to the error's event.
+const EVENT_DELAY: Duration = Duration::from_secs(1);
 
 /// The last rotations and errors, the latest first.
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ pub(super) struct PastError {
     pub(super) present_since: Option<Timestamp>,
     /// How often it was reported.
     pub(super) times: u64,
+    /// Names of which the status had the error before its event, and when.
+    early: BTreeMap<Arc<str>, Timestamp>,
 }
 
 impl PastError {
@@ -53,12 +56,16 @@ impl History {
     pub(super) fn note(&mut self, event: Event, now: Timestamp, status: impl FnOnce() -> Status) {
         match event {
             Event::Rotated(report) => {
+                // The status has it before the event.
+                self.rotations.retain(|known| !is_same(known, &report));
                 self.rotations.push_front(report);
                 self.rotations.truncate(ROTATIONS);
             }
-            Event::FetchFailed { provider, error } => self.fetch_failed(&provider, &error, now),
+            Event::FetchFailed { provider, error } => {
+                self.failed(Cause::fetch(&error), &provider, now);
+            }
             Event::VerificationFailed { pool, error } | Event::Rejected { pool, error, .. } => {
-                self.login_failed(&pool, &error, now);
+                self.failed(Cause::login(&error), &pool, now);
             }
             Event::DrainAbandoned { pool, .. } => self.failed(Cause::DrainAbandoned, &pool, now),
             Event::Restarted { actor } => self.failed(Cause::Restarted, &actor, now),
@@ -75,13 +82,8 @@ impl History {
     pub(super) fn complete(&mut self, status: &Status, now: Timestamp) {
         for provider in &status.providers {
             let last = provider.last_rotation.as_ref();
-            let is_known = |known: &RotationReport| {
-                last.is_some_and(|last| {
-                    known.provider == last.provider && known.started == last.started
-                })
-            };
             if let Some(last) = last
-                && !self.rotations.iter().any(is_known)
+                && !self.rotations.iter().any(|known| is_same(known, last))
             {
                 let at = self
                     .rotations
@@ -94,14 +96,14 @@ impl History {
             if let Some(error) = &provider.last_error
                 && !self.has(&Cause::fetch(error), &provider.name)
             {
-                self.fetch_failed(&provider.name, error, now);
+                self.failed_early(Cause::fetch(error), &provider.name, now);
             }
         }
         for pool in &status.pools {
             if let Some(error) = &pool.last_error
                 && !self.has(&Cause::login(error), &pool.name)
             {
-                self.login_failed(&pool.name, error, now);
+                self.failed_early(Cause::login(error), &pool.name, now);
             }
         }
         for error in &mut self.errors {
@@ -146,12 +148,12 @@ impl History {
         })
     }
 
-    fn fetch_failed(&mut self, provider: &Arc<str>, error: &ProviderError, now: Timestamp) {
-        self.failed(Cause::fetch(error), provider, now);
-    }
-
-    fn login_failed(&mut self, pool: &Arc<str>, error: &ConnectError, now: Timestamp) {
-        self.failed(Cause::login(error), pool, now);
+    /// Notes an error of the status, whose event may follow.
+    fn failed_early(&mut self, cause: Cause, name: &Arc<str>, now: Timestamp) {
+        self.failed(cause, name, now);
+        if let Some(error) = self.errors.first_mut() {
+            error.early.insert(Arc::clone(name), now);
+        }
     }
 
     fn failed(&mut self, cause: Cause, name: &Arc<str>, now: Timestamp) {
@@ -165,16 +167,25 @@ impl History {
                 last: now.wall(),
                 present_since: None,
                 times: 0,
+                early: BTreeMap::new(),
             },
         };
         error.last = now.wall();
         error.present_since.get_or_insert(now);
-        error.times += 1;
+        let early = error.early.remove(name);
+        let is_counted =
+            early.is_some_and(|at| now.mono().saturating_duration_since(at.mono()) < EVENT_DELAY);
+        error.times += u64::from(!is_counted);
         if error.names.len() < NAMES {
             error.names.insert(Arc::clone(name));
         }
         self.errors.insert(0, error);
     }
+}
+
+/// Returns whether both are reports of one rotation.
+fn is_same(one: &RotationReport, other: &RotationReport) -> bool {
+    one.provider == other.provider && one.started == other.started
 }
 
 /// Returns the providers or pools whose present error this is.
@@ -209,7 +220,7 @@ pub(super) fn present_names(status: &Status, cause: &Cause) -> BTreeSet<Arc<str>
 mod tests {
     #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-    use claviger::error::ProviderErrorKind;
+    use claviger::error::{ProviderError, ProviderErrorKind};
     use claviger_testkit::{Lab, MovedClock, ScriptedProvider};
 
     use super::*;
@@ -283,5 +294,36 @@ mod tests {
         assert_eq!(history.errors().len(), ERRORS);
         let last = history.errors().first().and_then(|one| one.cause.message());
         assert_eq!(last, Some("error 999"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_status_had_before_its_event_is_noted_once() {
+        let (mut status, now) = start().await;
+        let error = fail(&mut status, "unreachable");
+        let provider = status.providers.first().expect("a provider");
+        let rotation = provider.last_rotation.clone().expect("the first one");
+        let name = Arc::clone(&provider.name);
+        let mut history = History::default();
+        history.complete(&status, now);
+        history.note(Event::Rotated(rotation), now, || status.clone());
+        assert_eq!(history.rotations().len(), 1);
+
+        let failed = || Event::FetchFailed {
+            provider: Arc::clone(&name),
+            error: error.clone(),
+        };
+        for times in [1, 2, 3] {
+            history.note(failed(), now, || status.clone());
+            let error = history.errors().first().expect("an error");
+            assert_eq!(error.times, times);
+        }
+
+        // The event of an error that occurred before the first event does not follow.
+        let mut history = History::default();
+        history.complete(&status, now);
+        tokio::time::advance(EVENT_DELAY).await;
+        history.note(failed(), Timestamp::now(), || status.clone());
+        let error = history.errors().first().expect("an error");
+        assert_eq!(error.times, 2);
     }
 }
