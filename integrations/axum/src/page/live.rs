@@ -39,7 +39,7 @@ pub(super) struct Live {
     /// is leaving: that ends all streams.
     latest: watch::Receiver<Arc<str>>,
     clients: Arc<Semaphore>,
-    /// Wakes the task when a client connects.
+    /// Wakes the task when a client has got its first snapshot.
     connected: Arc<Notify>,
     start: Once,
     task: Mutex<Task>,
@@ -169,8 +169,10 @@ impl Client {
         let content = loop {
             if self.sent.is_none() {
                 self.latest.mark_unchanged();
+                let content = self.live.content();
+                // Only now, so that what is sent next is read later.
                 self.live.connected.notify_one();
-                break self.live.content();
+                break content;
             }
             self.latest.changed().await.ok()?;
             let content = Arc::clone(&self.latest.borrow_and_update());
@@ -195,6 +197,8 @@ async fn follow(
     connected: Arc<Notify>,
 ) {
     let mut latest = Some(latest);
+    // Whether a client has got a state that may differ from the latest that was sent.
+    let mut is_due = false;
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -219,15 +223,16 @@ async fn follow(
                     latest.send_if_modified(|sent| {
                         let is_new = *sent != content;
                         *sent = content;
-                        is_new
+                        is_new || is_due
                     });
+                    is_due = false;
                 }
                 if live.supervisor.is_leaving() {
                     // Clients connect again, and get one snapshot each time.
                     latest = None;
                 }
             }
-            () = connected.notified() => {}
+            () = connected.notified() => is_due = true,
         }
     }
 }

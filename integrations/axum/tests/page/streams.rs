@@ -77,6 +77,32 @@ async fn a_stream_has_a_snapshot_at_once_and_after_each_change() {
     changed.expect("the rotation is shown");
 }
 
+// With real time, because a time to expiry would change the snapshots.
+#[tokio::test]
+async fn a_client_whose_first_state_has_passed_gets_the_present_one() {
+    let service = Service::start().await;
+    drop(service.pool.get().await.expect("a connection"));
+    let mut first = service.stream().await;
+    first.next().await.expect("a snapshot");
+    // Ends between two ticks, which are 350 ms apart.
+    while !first.is_silent_for(Duration::from_millis(900)).await {}
+    // A connection is busy until the next tick, and a client gets the state with it.
+    let busy = service.pool.get().await.expect("a connection");
+    let mut second = service.stream().await;
+    let passed = second.next().await.expect("a snapshot").to_string();
+    drop(busy);
+    let present = async {
+        loop {
+            let next = second.next().await.expect("a snapshot").to_string();
+            if next != passed {
+                break;
+            }
+        }
+    };
+    let present = tokio::time::timeout(Duration::from_secs(10), present).await;
+    present.expect("the connection is idle again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_changes_causes_three_snapshots_in_a_second() {
     let service = Service::start().await;
