@@ -103,7 +103,8 @@ fn document(live: &Arc<Live>) -> String {
             node.write_html(&mut main);
         }
         let mut now = String::new();
-        format::time_of_day(snapshot.now.wall()).write_html(&mut now);
+        let at = snapshot.now.wall();
+        format::time_of_day(at, at).write_html(&mut now);
         now.push_str(" UTC");
         let mut html = String::with_capacity(TEMPLATE.len() + STYLE.len() + SCRIPT.len());
         // In one pass, so that a marker inside a value is not filled.

@@ -74,18 +74,28 @@ pub(super) fn took(duration: Duration) -> String {
     }
 }
 
-/// Returns an element with a time of day in UTC, as in the log: `14:03:22`.
-pub(super) fn time_of_day(at: SystemTime) -> Node {
+/// Returns an element with a time of day in UTC, as in the log: `14:03:22`. Another day than today
+/// is written, too: `2026-11-29 14:03:22`.
+pub(super) fn time_of_day(now: SystemTime, at: SystemTime) -> Node {
     // After year 9999 the format has no text.
     let last = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    let full = humantime::format_rfc3339_seconds(at.clamp(UNIX_EPOCH, last)).to_string();
-    let clock = full.get(11..19).unwrap_or_default().to_owned();
-    let (date, zone) = (full.get(..10).unwrap_or_default(), "UTC");
-    let title = format!("{date} {clock} {zone}");
+    let rfc3339 = |at: SystemTime| {
+        let at = at.clamp(UNIX_EPOCH, last);
+        humantime::format_rfc3339_seconds(at).to_string()
+    };
+    let (full, today) = (rfc3339(at), rfc3339(now));
+    let clock = full.get(11..19).unwrap_or_default();
+    let date = full.get(..10).unwrap_or_default();
+    let text = if today.starts_with(date) {
+        clock.to_owned()
+    } else {
+        format!("{date} {clock}")
+    };
+    let title = format!("{date} {clock} UTC");
     node("time")
         .with("datetime", full)
         .with("title", title)
-        .text(clock)
+        .text(text)
 }
 
 /// Returns `1 pool`, `3 pools`.
@@ -131,6 +141,25 @@ mod tests {
         let mut html = String::new();
         far.write_html(&mut html);
         assert!(html.ends_with(">10000 d 00 h</span>"), "{html}");
-        time_of_day(UNIX_EPOCH + Duration::from_secs(1 << 40)).write_html(&mut html);
+        let far = UNIX_EPOCH + Duration::from_secs(1 << 40);
+        time_of_day(far, far).write_html(&mut html);
+    }
+
+    #[test]
+    fn a_time_of_another_day_has_a_date() {
+        let midnight = UNIX_EPOCH + Duration::from_secs(20_000 * DAY);
+        let noon = midnight + Duration::from_secs(DAY + DAY / 2);
+        for (hours, text) in [
+            (23, "2024-10-04 23:00:00"),
+            (24, "00:00:00"),
+            (36, "12:00:00"),
+            (47, "23:00:00"),
+            (48, "2024-10-06 00:00:00"),
+        ] {
+            let at = midnight + Duration::from_secs(hours * HOUR);
+            let mut html = String::new();
+            time_of_day(noon, at).write_html(&mut html);
+            assert!(html.ends_with(&format!(">{text}</time>")), "{html}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What happened: problems, rotations as a timeline, and errors that have ended.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use claviger::report::{HandoverReport, RotationOutcome, RotationReport, RotationTrigger};
 
@@ -126,7 +126,7 @@ impl Snapshot<'_> {
         let mut when = node("p")
             .class("when")
             .text("Since ")
-            .child(time_of_day(begin));
+            .child(time_of_day(self.now.wall(), begin));
         if error.times > 1 {
             when = when.text(format!(", {} times", error.times));
         }
@@ -165,7 +165,9 @@ impl Snapshot<'_> {
         }
         let longest = shown.iter().map(|report| report.took).max();
         let longest = longest.unwrap_or_default();
-        let items = shown.iter().map(|report| rotation(report, longest));
+        let items = shown
+            .iter()
+            .map(|report| rotation(self.now.wall(), report, longest));
         rotations
             .child(
                 node("p")
@@ -177,7 +179,7 @@ impl Snapshot<'_> {
 }
 
 /// Returns one rotation: when, what, and the time of its parts as a bar and as text.
-fn rotation(report: &RotationReport, longest: Duration) -> Node {
+fn rotation(now: SystemTime, report: &RotationReport, longest: Duration) -> Node {
     let key = format!("{}/{:?}", report.provider, report.started);
     let (tone, word) = match report.outcome {
         RotationOutcome::Adopted => (Tone::Good, "adopted"),
@@ -188,7 +190,7 @@ fn rotation(report: &RotationReport, longest: Duration) -> Node {
     };
     let head = node("p")
         .class("rotation-head")
-        .child(time_of_day(report.started))
+        .child(time_of_day(now, report.started))
         .child(node("strong").text(&*report.provider))
         .child(state(tone, word));
     let mut facts = vec![trigger(report.trigger).to_owned()];
