@@ -8,11 +8,10 @@ mod problem;
 mod view;
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::sse::{KeepAlive, Sse};
+use axum::response::sse::Sse;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine as _;
@@ -25,10 +24,6 @@ use live::Live;
 const TEMPLATE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
-
-/// Time between two comments in a stream without updates. Proxies close a connection that is silent
-/// for a minute.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Time after which a client that got no stream should try again, in seconds.
 const RETRY: HeaderValue = HeaderValue::from_static("5");
@@ -55,8 +50,9 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
 ///
 /// - The page is one document without other files. Its content security policy allows its own style
 ///   and script alone. All of its addresses are relative, so the router may be nested.
-/// - Each client gets a whole snapshot at first and after changes, at most three per second.
-///   16 clients are served at a time; another one gets 503 and tries again.
+/// - Each client gets a whole snapshot at first and after changes, at most three per second, and
+///   the time every 15 s. After 40 s without either, the page shows that it is not live, and
+///   connects again. 16 clients are served at a time; another one gets 503 and tries again.
 /// - A stream ends after 15 minutes, and the browser connects again. All end once
 ///   [`Supervisor::announce_shutdown`] or [`Supervisor::shutdown`] was called, so that a graceful
 ///   shutdown does not wait for them.
@@ -76,10 +72,7 @@ pub fn page<S: Clone + Send + Sync + 'static>(supervisor: &Supervisor) -> Router
             "/events",
             get(async move || {
                 let response = match stream.events() {
-                    Some(events) => {
-                        let heartbeat = KeepAlive::new().interval(HEARTBEAT);
-                        Sse::new(events).keep_alive(heartbeat).into_response()
-                    }
+                    Some(events) => Sse::new(events).into_response(),
                     None => {
                         let headers = [(header::RETRY_AFTER, RETRY)];
                         (StatusCode::SERVICE_UNAVAILABLE, headers).into_response()

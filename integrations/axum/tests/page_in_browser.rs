@@ -8,6 +8,8 @@
 mod browser;
 #[path = "support/contrast.rs"]
 mod contrast;
+#[path = "support/following.rs"]
+mod following;
 #[path = "support/layout.rs"]
 mod layout;
 
@@ -22,6 +24,7 @@ use claviger_file::FileProvider;
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
 use contrast::check_contrast;
+use following::check_stream;
 use layout::check_widths;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tempfile::TempDir;
@@ -222,6 +225,7 @@ async fn fifty_pools_are_followed_through_rotations_in_a_browser() {
     check_what_a_screen_reader_gets(&mut page).await;
     check_keyboard(&mut page).await;
     check_widths(&mut page).await;
+    check_stream(&mut page).await;
 
     // A rotation. A connection in use makes an old generation drain.
     let busy = service.pools[1].acquire().await.expect("a connection");

@@ -24,6 +24,11 @@ const STREAMS: usize = 16;
 /// is read this often while a client is connected.
 const INTERVAL: Duration = Duration::from_millis(350);
 
+/// Time without a snapshot after which a client gets the time alone: the page connects again after
+/// 40 s of silence, and proxies close a connection that is silent for a minute. Not a comment,
+/// because a script does not see those.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
 /// Time after which a stream ends and its place is free, also if its client has stopped reading. A
 /// browser connects again, and gets a whole snapshot.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -115,8 +120,8 @@ impl Live {
         })
     }
 
-    /// Returns a stream of snapshots: one at once, and one after each change. Returns `None` if
-    /// there are too many clients.
+    /// Returns a stream of snapshots: one at once, and one after each change, with heartbeats in
+    /// between. Returns `None` if there are too many clients.
     pub(super) fn events(
         self: &Arc<Self>,
     ) -> Option<impl Stream<Item = Result<Message, Infallible>> + use<>> {
@@ -154,7 +159,10 @@ impl Client {
         // A snapshot is made once the client has taken the previous one.
         while let Ok(place) = messages.reserve().await {
             let message = tokio::select! {
-                message = self.next() => message,
+                message = timeout(HEARTBEAT, self.next()) => message.unwrap_or_else(|_| {
+                    let now = seconds_since_1970().to_string();
+                    Some(Message::default().event("now").data(now))
+                }),
                 () = messages.closed() => None,
             };
             let Some(message) = message else {
@@ -164,7 +172,8 @@ impl Client {
         }
     }
 
-    /// Waits for the next snapshot. Returns `None` when the service is leaving.
+    /// Waits for the next snapshot. Returns `None` when the service is leaving. No snapshot is lost
+    /// when the future is dropped.
     async fn next(&mut self) -> Option<Message> {
         let content = loop {
             if self.sent.is_none() {
@@ -181,12 +190,17 @@ impl Client {
             }
         };
         self.sent = Some(Arc::clone(&content));
-        let now = Timestamp::now().wall().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs_f64();
+        let now = seconds_since_1970();
         // A message is one line: JSON has no others.
         let message = format!(r#"{{"now":{now},"snapshot":{content}}}"#);
         Some(Message::default().retry(RECONNECT).data(message))
     }
+}
+
+/// Returns the time to which the page sets its clock.
+fn seconds_since_1970() -> f64 {
+    let now = Timestamp::now().wall().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs_f64()
 }
 
 /// Follows the supervisor until its shutdown.

@@ -7,6 +7,8 @@ const live = document.getElementById("live");
 const SVG = new Set(["svg", "rect"]);
 // Seconds between two attempts, where the browser makes none by itself.
 const RETRY = 5;
+// Seconds without a message after which the stream is dead. The server sends one every 15 s.
+const SILENCE = 40;
 
 // The server's clock minus this one's, in seconds.
 let ahead = 0;
@@ -100,7 +102,7 @@ function updateChildren(parent, children) {
 
 function show(message) {
   const { now, snapshot } = JSON.parse(message);
-  ahead = now - Date.now() / 1000;
+  receive(now);
   if (document.title !== snapshot.title) document.title = snapshot.title;
   updateChildren(main, snapshot.main);
   tick();
@@ -111,19 +113,41 @@ function report(state, text) {
   setText(live, text);
 }
 
+// By the clock that cannot be set, in seconds.
+const uptime = () => performance.now() / 1000;
+
+let events;
+let retry;
+// When the last message was received, or the stream was requested.
+let heard;
+
+function receive(time) {
+  ahead = time - Date.now() / 1000;
+  heard = uptime();
+}
+
 function connect() {
+  clearTimeout(retry);
+  events?.close();
+  heard = uptime();
   // Relative to the page, which may be nested with or without a slash at its end.
-  const events = new EventSource(location.pathname.replace(/\/?$/, "/events"));
+  events = new EventSource(location.pathname.replace(/\/?$/, "/events"));
   events.onmessage = (event) => {
     show(event.data);
     report("live", "Live");
   };
+  events.addEventListener("now", (event) => receive(Number(event.data)));
   events.onerror = () => {
     report("lost", "Not live, connecting again");
     // After a response other than 200 the browser gives up.
-    if (events.readyState === EventSource.CLOSED) setTimeout(connect, RETRY * 1000);
+    if (events.readyState === EventSource.CLOSED) retry = setTimeout(connect, RETRY * 1000);
   };
 }
 
-setInterval(tick, 1000);
+setInterval(() => {
+  tick();
+  if (uptime() - heard < SILENCE) return;
+  report("lost", "Not live, connecting again");
+  connect();
+}, 1000);
 connect();

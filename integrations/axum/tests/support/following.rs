@@ -1,0 +1,23 @@
+//! How the page follows its stream.
+
+use crate::browser::Page;
+
+/// Checks that the page replaces a stream that is silent, and shows that it is not live.
+pub(crate) async fn check_stream(page: &mut Page) {
+    page.value(
+        "window.states = []; new MutationObserver(() => states.push(live.innerText)) \
+         .observe(live, { childList: true, characterData: true, subtree: true })",
+    )
+    .await;
+    // A message with the server's time alone.
+    let heartbeat = "heard = 0; events.dispatchEvent(new MessageEvent('now', \
+         { data: String(Date.now() / 1000 + 3600) })); \
+         heard > 0 && Math.round(ahead) === 3600";
+    assert_eq!(page.value(heartbeat).await, true);
+    // As after 41 s without a message.
+    page.value("window.silent = events; 0").await;
+    page.until("heard -= 41; silent.readyState === EventSource.CLOSED")
+        .await;
+    page.until("states.some(state => state.startsWith('Not live')) && live.innerText === 'Live'")
+        .await;
+}
