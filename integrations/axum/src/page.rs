@@ -52,7 +52,8 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
 ///   and script alone. All of its addresses are relative, so the router may be nested.
 /// - Each client gets a whole snapshot at first and after changes, at most three per second, and
 ///   the time every 15 s. After 40 s without either, the page shows that it is not live, and
-///   connects again. 16 clients are served at a time; another one gets 503 and tries again.
+///   connects again. A hidden tab has no stream. 16 clients are served at a time; another one gets
+///   503 and tries again.
 /// - A stream ends after 15 minutes, and the browser connects again. All end once
 ///   [`Supervisor::announce_shutdown`] or [`Supervisor::shutdown`] was called, so that a graceful
 ///   shutdown does not wait for them.

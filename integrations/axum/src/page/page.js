@@ -129,6 +129,7 @@ function receive(time) {
 function connect() {
   clearTimeout(retry);
   events?.close();
+  if (document.hidden) return;
   heard = uptime();
   // Relative to the page, which may be nested with or without a slash at its end.
   events = new EventSource(location.pathname.replace(/\/?$/, "/events"));
@@ -146,8 +147,17 @@ function connect() {
 
 setInterval(() => {
   tick();
-  if (uptime() - heard < SILENCE) return;
+  if (document.hidden || uptime() - heard < SILENCE) return;
   report("lost", "Not live, connecting again");
   connect();
 }, 1000);
+
+// A browser has six connections to a server that speaks HTTP/1.1, for all of its tabs.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    document.title = "Paused · Claviger";
+    report("paused", "Paused");
+  }
+  connect();
+});
 connect();

@@ -2,7 +2,7 @@
 
 use crate::browser::Page;
 
-/// Checks that the page replaces a stream that is silent, and shows that it is not live.
+/// Checks that the page replaces a stream that is silent, and has none while it is hidden.
 pub(crate) async fn check_stream(page: &mut Page) {
     page.value(
         "window.states = []; new MutationObserver(() => states.push(live.innerText)) \
@@ -19,5 +19,21 @@ pub(crate) async fn check_stream(page: &mut Page) {
     page.until("heard -= 41; silent.readyState === EventSource.CLOSED")
         .await;
     page.until("states.some(state => state.startsWith('Not live')) && live.innerText === 'Live'")
+        .await;
+
+    // A hidden tab leaves its connection to others.
+    page.value(
+        "Object.defineProperty(document, 'hidden', { configurable: true, get: () => true }); \
+         document.dispatchEvent(new Event('visibilitychange'))",
+    )
+    .await;
+    page.until(
+        "events.readyState === EventSource.CLOSED && live.innerText === 'Paused' && \
+         document.title === 'Paused · Claviger'",
+    )
+    .await;
+    page.value("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+        .await;
+    page.until("live.innerText === 'Live' && document.title === 'Ready · Claviger'")
         .await;
 }
