@@ -28,10 +28,13 @@ const SCRIPT: &str = include_str!("page/page.js");
 /// Time after which a client that got no stream should try again, in seconds.
 const RETRY: HeaderValue = HeaderValue::from_static("5");
 
+/// Identifies the document's fixed parts. A page that gets another one in its stream is older than
+/// the service.
+static VERSION: LazyLock<String> = LazyLock::new(|| hash(&[TEMPLATE, STYLE, SCRIPT].concat()));
+
 /// Nothing is loaded from elsewhere, and only this style and this script are applied. Values are
 /// never HTML: a browser with trusted types enforces that, too.
 static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
-    let hash = |text: &str| BASE64.encode(Sha256::digest(text));
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data:; \
          connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
@@ -41,6 +44,10 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
     );
     HeaderValue::try_from(policy).ok()
 });
+
+fn hash(text: &str) -> String {
+    BASE64.encode(Sha256::digest(text))
+}
 
 /// Returns the status page for operators: `/`, and `/events`, which keeps it up to date.
 ///
@@ -57,6 +64,7 @@ static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
 /// - A stream ends after 15 minutes, and the browser connects again. All end once
 ///   [`Supervisor::announce_shutdown`] or [`Supervisor::shutdown`] was called, so that a graceful
 ///   shutdown does not wait for them.
+/// - After an upgrade of the service, an open page reloads itself.
 /// - Without JavaScript, the page shows the present state and reloads itself.
 ///
 /// Rotations and errors are noted from this call on, or, outside of a tokio runtime, from the first
@@ -110,6 +118,7 @@ fn document(live: &Arc<Live>) -> String {
                 "title" => snapshot.title(),
                 "style" => STYLE,
                 "script" => SCRIPT,
+                "version" => &VERSION,
                 "now" => &now,
                 "main" => &main,
                 _ => "",

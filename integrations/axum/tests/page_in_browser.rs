@@ -24,7 +24,7 @@ use claviger_file::FileProvider;
 use claviger_servers::Postgres;
 use claviger_testkit::ScriptedProvider;
 use contrast::check_contrast;
-use following::check_stream;
+use following::{check_stream, check_upgrade};
 use layout::check_widths;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tempfile::TempDir;
@@ -291,6 +291,7 @@ async fn fifty_pools_are_followed_through_rotations_in_a_browser() {
     check_roll_back(&service, &mut page).await;
     assert_eq!(page.value("window.sameDocument").await, true);
     assert_eq!(page.problems().await, [""; 0]);
+    check_upgrade(&mut page).await;
 
     // The policy is in force: a script of another, and HTML made from text, are rejected.
     let foreign = "document.body.append(Object.assign(document.createElement('style'), { textContent: 'body { color: red }' }))";

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::VERSION;
 use super::history::History;
 use super::view::Snapshot;
 
@@ -190,9 +191,9 @@ impl Client {
             }
         };
         self.sent = Some(Arc::clone(&content));
-        let now = seconds_since_1970();
+        let (now, version) = (seconds_since_1970(), &*VERSION);
         // A message is one line: JSON has no others.
-        let message = format!(r#"{{"now":{now},"snapshot":{content}}}"#);
+        let message = format!(r#"{{"now":{now},"version":"{version}","snapshot":{content}}}"#);
         Some(Message::default().retry(RECONNECT).data(message))
     }
 }

@@ -100,9 +100,17 @@ function updateChildren(parent, children) {
   }
 }
 
+// Whether a message was of this page's version. Behind a load balancer, the page and its stream may
+// come from two versions, and reloading would not end.
+let wasCurrent = false;
+
 function show(message) {
-  const { now, snapshot } = JSON.parse(message);
+  const { now, version, snapshot } = JSON.parse(message);
   receive(now);
+  const isCurrent = version === document.body.dataset.version;
+  // After an upgrade, this script and style may not fit the content.
+  if (wasCurrent && !isCurrent) location.reload();
+  wasCurrent ||= isCurrent;
   if (document.title !== snapshot.title) document.title = snapshot.title;
   updateChildren(main, snapshot.main);
   tick();

@@ -10,13 +10,18 @@ use futures_util::StreamExt;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use super::Service;
+use super::{Service, between};
 
 struct Stream(BodyDataStream);
 
 impl Stream {
     /// Returns the next snapshot; `None` at the end.
     async fn next(&mut self) -> Option<Value> {
+        let message = self.next_message().await?;
+        Some(message["snapshot"].clone())
+    }
+
+    async fn next_message(&mut self) -> Option<Value> {
         loop {
             let part = self.0.next().await?.expect("a part");
             let part = std::str::from_utf8(&part).expect("text");
@@ -25,8 +30,7 @@ impl Stream {
             }
             let mut lines = part.lines();
             if let Some(data) = lines.find_map(|line| line.strip_prefix("data: ")) {
-                let message: Value = serde_json::from_str(data).expect("JSON");
-                return Some(message["snapshot"].clone());
+                return serde_json::from_str(data).expect("JSON");
             }
         }
     }
@@ -104,6 +108,20 @@ async fn a_client_whose_first_state_has_passed_gets_the_present_one() {
     };
     let present = tokio::time::timeout(Duration::from_secs(10), present).await;
     present.expect("the connection is idle again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_has_the_version_of_the_page() {
+    let service = Service::start().await;
+    let html = service.html().await;
+    let message = service.stream().await.next_message().await;
+    let message = message.expect("a snapshot");
+    assert_eq!(
+        message["version"],
+        between(&html, "<body data-version=\"", "\"")
+    );
+    let version = message["version"].as_str().unwrap_or_default();
+    assert_eq!(version.len(), 44, "a hash: {version}");
 }
 
 #[tokio::test(start_paused = true)]

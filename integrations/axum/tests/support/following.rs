@@ -37,3 +37,18 @@ pub(crate) async fn check_stream(page: &mut Page) {
     page.until("live.innerText === 'Live' && document.title === 'Ready · Claviger'")
         .await;
 }
+
+/// Checks that the page reloads itself when the service has another version of it, unless that is so
+/// from the first message on.
+pub(crate) async fn check_upgrade(page: &mut Page) {
+    page.value("window.isOld = true; document.body.dataset.version = 'older'; 0")
+        .await;
+    page.value("wasCurrent = false; live.innerText = ''; connect()")
+        .await;
+    page.until("isOld && live.innerText === 'Live'").await;
+    page.value("wasCurrent = true; connect()").await;
+    page.until("!window.isOld && document.readyState === 'complete'")
+        .await;
+    page.until("document.getElementById('live').innerText === 'Live'")
+        .await;
+}
