@@ -346,7 +346,7 @@ async fn callers_that_queue_during_a_login_get_its_error() {
     for logins in 1..=2 {
         let callers = (0..20).map(|_| factory.get(&pool));
         for got in join_all(callers).await {
-            let error = got.err().expect("the server is stalled");
+            let error = got.expect_err("the server is stalled");
             assert!(matches!(error, Error::Connect(_)), "{error}");
         }
         assert_eq!(permits.granted(), logins);
