@@ -38,8 +38,8 @@ pub(crate) async fn check_stream(page: &mut Page) {
         .await;
 }
 
-/// Checks that the page reloads itself when the service has another version of it, unless that is so
-/// from the first message on.
+/// Checks that the page reloads itself when the service has another version of it, unless that is
+/// so from the first message on.
 pub(crate) async fn check_upgrade(page: &mut Page) {
     page.value("window.isOld = true; document.body.dataset.version = 'older'; 0")
         .await;
