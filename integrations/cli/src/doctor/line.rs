@@ -105,7 +105,7 @@ pub(super) async fn secure(
     let finding = match handshake {
         Handshake::Plain(stream) => {
             found.add(match is_socket {
-                true => tls::socket_finding(mode),
+                true => tls::socket_finding(),
                 false => tls::plain_finding(mode),
             })?;
             return Some(Line {

@@ -48,20 +48,9 @@ pub(super) fn plain_finding(mode: TlsMode) -> Finding {
     }
 }
 
-/// Returns the finding for a Unix socket, at which PostgreSQL has no TLS. libpq ignores the mode
-/// there, and the drivers do not.
-pub(super) fn socket_finding(mode: TlsMode) -> Finding {
-    if matches!(mode, TlsMode::Disable | TlsMode::Prefer) {
-        return Finding::ok(Step::Tls, "none over a Unix socket");
-    }
-    Finding::problem(
-        Step::Tls,
-        "tls_over_socket",
-        "the pool requires TLS, which PostgreSQL does not have over a Unix socket",
-    )
-    .with_next(
-        "remove `ssl_mode` (`sslmode` of the URL) and `ca_file`; or set `host` to the name of a host",
-    )
+/// Returns the finding for a Unix socket. A file that requires TLS there is invalid.
+pub(super) fn socket_finding() -> Finding {
+    Finding::ok(Step::Tls, "none over a Unix socket")
 }
 
 /// Returns the finding for a response that is not one of the pool's kind of server.

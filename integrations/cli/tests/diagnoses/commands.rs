@@ -178,9 +178,8 @@ fn a_command_has_the_credentials_in_its_environment() {
 fn inherited_variables_do_not_lead_a_command_to_another_server() {
     let server = Postgres::start().expect("a server");
     server.create_role("app", SECRET).expect("a role");
-    server.create_database("app", "app").expect("a database");
     let setup = Setup::new();
-    // The pool has no database: it is that of the user's name.
+    // The pool has no database: it is that of PGDATABASE.
     let config = pool(&setup, server.port(), "ssl_mode = \"disable\"");
     let select = "SELECT 'in ' || current_database() || current_setting('search_path')";
     let mut command = setup.command(&config, &["exec", "--", "psql", "-Atc", select]);
@@ -198,7 +197,7 @@ fn inherited_variables_do_not_lead_a_command_to_another_server() {
     let output = command.output().expect("it runs");
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(shown.trim(), "in app\"$user\", public", "{error}");
+    assert_eq!(shown.trim(), "in postgres\"$user\", public", "{error}");
 }
 
 #[test]
