@@ -73,10 +73,10 @@ impl State {
         }
     }
 
-    /// Waits for the turn of a transaction. No `AUTH` is sent until the turn is dropped.
+    /// Locks the connection for a transaction. No `AUTH` is sent until the lock is dropped.
     #[cfg(feature = "deadpool")]
-    pub(crate) async fn transaction(&self) -> Option<crate::credentials::Turn> {
-        Some(self.authentications.get()?.turn().await)
+    pub(crate) async fn transaction(&self) -> Option<crate::credentials::AuthLock> {
+        Some(self.authentications.get()?.lock().await)
     }
 
     /// Records what an error of a command shows about the connection.

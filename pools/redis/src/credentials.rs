@@ -6,8 +6,9 @@
 //! dropped before that, the connection has ended, or the server rejected the value. After a
 //! rejection, redis-rs never authenticates that connection again.
 //!
-//! The server would queue an `AUTH` within a transaction of the caller. A connection has one turn
-//! therefore: an `AUTH` has it until its result, and a transaction from `MULTI` to its end.
+//! The server would queue an `AUTH` within a transaction of the caller. So each
+//! connection has a lock. An `AUTH` owns it until its result, a transaction from `MULTI` to its
+//! end.
 //!
 //! While the credentials are expired, streams pause. An error, or the end of a stream, would be
 //! final for the client that reads it.
@@ -85,7 +86,7 @@ impl Verified {
         let progress = Arc::new(watch::Sender::new(Progress::AcceptedUpTo(0)));
         let authentications = Authentications {
             progress,
-            turn: Arc::default(),
+            lock: Arc::default(),
         };
         let subscriptions = Subscriptions {
             verified: self.clone(),
@@ -109,16 +110,16 @@ enum Progress {
 #[derive(Clone)]
 pub(crate) struct Authentications {
     progress: Arc<watch::Sender<Progress>>,
-    turn: Arc<Mutex<()>>,
+    lock: Arc<Mutex<()>>,
 }
 
-/// Turn of a connection: while one exists, no other `AUTH` or transaction begins on it.
-pub(crate) type Turn = OwnedMutexGuard<()>;
+/// Lock of a connection: while it exists, no other `AUTH` or transaction begins.
+pub(crate) type AuthLock = OwnedMutexGuard<()>;
 
 impl Authentications {
-    /// Waits for the result of an `AUTH` that was sent, or for the end of a transaction.
-    pub(crate) async fn turn(&self) -> Turn {
-        Arc::clone(&self.turn).lock_owned().await
+    /// Locks the connection, after the result of a sent `AUTH` or the end of a transaction.
+    pub(crate) async fn lock(&self) -> AuthLock {
+        Arc::clone(&self.lock).lock_owned().await
     }
 
     /// Returns whether the connection never authenticates again: it has ended, or the server
@@ -157,7 +158,7 @@ impl StreamingCredentialsProvider for Subscriptions {
             verified: self.verified.clone(),
             sent: None,
             authentications: (!is_login).then(|| self.authentications.clone()),
-            turn: None,
+            lock: None,
         };
         Box::pin(unfold(reading, |mut reading| async move {
             let auth = reading.next().await?;
@@ -174,8 +175,8 @@ struct Reading {
     sent: Option<u64>,
     /// `None` for a login.
     authentications: Option<Authentications>,
-    /// Turn of the value that was returned last, until its result.
-    turn: Option<Turn>,
+    /// Lock for the value that was returned last, until its result.
+    lock: Option<AuthLock>,
 }
 
 impl Reading {
@@ -183,7 +184,7 @@ impl Reading {
     /// before they could be sent are left out.
     async fn next(&mut self) -> Option<BasicAuth> {
         if let Some(number) = self.sent {
-            self.turn = None;
+            self.lock = None;
             if let Some(later) = &self.authentications {
                 later.progress.send_replace(Progress::AcceptedUpTo(number));
             }
@@ -192,13 +193,13 @@ impl Reading {
         loop {
             self.verified.until_valid().await;
             if let Some(later) = &self.authentications {
-                self.turn = Some(later.turn().await);
+                self.lock = Some(later.lock().await);
             }
             // A transaction may have lasted until the credentials expired.
             if self.verified.until_valid().now_or_never().is_some() {
                 break;
             }
-            self.turn = None;
+            self.lock = None;
         }
         let version = self.versions.borrow_and_update().clone();
         self.sent = Some(version.number);
@@ -297,15 +298,15 @@ mod tests {
         drop(provider.subscribe());
         let mut later = provider.subscribe();
         password(&mut later).await;
-        assert!(authentications.turn().now_or_never().is_none());
+        assert!(authentications.lock().now_or_never().is_none());
         assert!(password(&mut later).now_or_never().is_none());
-        let transaction = authentications.turn().await;
+        let transaction = authentications.lock().await;
         verified.update(Credentials::new("app", "second"));
         assert!(password(&mut later).now_or_never().is_none());
         drop(transaction);
         assert_eq!(password(&mut later).await.as_deref(), Some("second"));
         // As redis-rs does after a rejection.
         drop(later);
-        authentications.turn().await;
+        authentications.lock().await;
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Shared<K: Kind> {
     current: Mutex<Current<K>>,
     /// Locked by the caller that logs in; the others queue for its connection.
     login: Arc<tokio::sync::Mutex<()>>,
-    failed: Mutex<Failed>,
+    attempts: Mutex<Attempts>,
     /// Number of connections that are open, those of old guards included.
     open: watch::Sender<u32>,
 }
@@ -58,11 +58,13 @@ struct Current<K: Kind> {
     is_closed: bool,
 }
 
-/// The logins that have failed.
+/// The logins so far.
 #[derive(Default)]
-struct Failed {
-    count: u64,
-    last: Option<Error>,
+struct Attempts {
+    /// How many have begun.
+    begun: u64,
+    /// The last that failed: its number, the version of the credentials, and its error.
+    failed: Option<(u64, u64, Error)>,
 }
 
 impl<K: Kind> Shared<K> {
@@ -76,7 +78,7 @@ impl<K: Kind> Shared<K> {
                 is_closed: false,
             }),
             login: Arc::default(),
-            failed: Mutex::default(),
+            attempts: Mutex::default(),
             open: watch::Sender::new(0),
         }
     }
@@ -88,18 +90,18 @@ impl<K: Kind> Shared<K> {
         current.connection.as_ref().filter(usable).cloned()
     }
 
-    /// Returns the open connection, or opens one. Callers that queue during a login get its error,
-    /// because each login to a server that does not respond takes until its timeout.
+    /// Returns the open connection, or opens one. Callers that queued when a login began get its
+    /// error, because each login to a server that does not respond takes until its timeout.
     pub(crate) async fn get(self: &Arc<Self>) -> Result<RedisConnection<K>, Error> {
         if let Some(connection) = self.try_get() {
             return Ok(connection);
         }
-        let before = self.failed.lock().count;
+        let begun = self.attempts.lock().begun;
         let login = Arc::clone(&self.login).lock_owned().await;
         if let Some(connection) = self.try_get() {
             return Ok(connection);
         }
-        if let Some(error) = self.failed_after(before) {
+        if let Some(error) = self.failed_after(begun) {
             return Err(error);
         }
         if let Some(connection) = self.still_responds().await {
@@ -114,10 +116,14 @@ impl<K: Kind> Shared<K> {
         }
     }
 
-    /// Returns the error of the last login, unless it is one of so many first ones.
-    fn failed_after(&self, count: u64) -> Option<Error> {
-        let failed = self.failed.lock();
-        failed.last.clone().filter(|_| failed.count > count)
+    /// Returns the error of the last failed login, if more than `begun` logins had begun with it, and
+    /// its credentials are still the current ones.
+    fn failed_after(&self, begun: u64) -> Option<Error> {
+        let current = self.verified.current().number;
+        let failed = self.attempts.lock().failed.clone();
+        failed
+            .filter(|(number, version, _)| *number > begun && *version == current)
+            .map(|(.., error)| error)
     }
 
     /// Logs in, and shares the connection even if the caller was cancelled meanwhile.
@@ -125,7 +131,12 @@ impl<K: Kind> Shared<K> {
         self: Arc<Self>,
         _login: OwnedMutexGuard<()>,
     ) -> Result<RedisConnection<K>, Error> {
-        let credentials = self.verified.current().credentials;
+        let version = self.verified.current();
+        let number = {
+            let mut attempts = self.attempts.lock();
+            attempts.begun += 1;
+            attempts.begun
+        };
         let state = Arc::<State>::default();
         let open = Open::new(self.open.clone());
         let connecting = K::connect(
@@ -134,10 +145,8 @@ impl<K: Kind> Shared<K> {
             Arc::clone(&state),
         );
         let connection = connecting.await.map_err(|error| {
-            let error = Error::Connect(login_error(error, &credentials));
-            let mut failed = self.failed.lock();
-            failed.count += 1;
-            failed.last = Some(error.clone());
+            let error = Error::Connect(login_error(error, &version.credentials));
+            self.attempts.lock().failed = Some((number, version.number, error.clone()));
             error
         })?;
         let connection: RedisConnection<K> = RedisConnection {

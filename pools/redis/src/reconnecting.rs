@@ -184,7 +184,8 @@ impl Client {
         let mut logins = self.logins.lock();
         let accepted = logins.accepted.remove(&stream);
         let is_last = logins.accepted.is_empty();
-        // The connection may have ended, too. The next rotation replaces the client.
+        // Perhaps the connection itself has ended. The next rotation replaces the client in both
+        // cases.
         logins.has_lost_one |= !is_login && sent.is_some() && accepted.is_none();
         drop(logins);
         // A stream with an accepted value belongs to an open connection, which the server has

@@ -29,13 +29,13 @@ pub(crate) struct Usage {
     is_stateful: bool,
     /// Whether the last command had no result, because the caller was cancelled. It may still
     /// block, and would delay those of the next caller.
-    is_waiting: bool,
+    has_pending_command: bool,
 }
 
 impl Usage {
     /// Records a command before it is sent. The caller may be cancelled after that.
     pub(crate) fn note_sent(&mut self, cmd: &Cmd) {
-        self.is_waiting |= !cmd.is_no_response();
+        self.has_pending_command |= !cmd.is_no_response();
         self.in_transaction |= begins_transaction(cmd);
         self.is_stateful |= has_word(cmd, 0, &STATEFUL)
             || (has_word(cmd, 0, &["CLIENT"]) && has_word(cmd, 1, &STATEFUL_CLIENT));
@@ -43,7 +43,7 @@ impl Usage {
 
     /// Records the result of a command. Each command before it has got its response, too.
     pub(crate) fn note_result(&mut self, cmd: &Cmd, has_succeeded: bool) {
-        self.is_waiting &= cmd.is_no_response();
+        self.has_pending_command &= cmd.is_no_response();
         if !has_succeeded {
             return;
         }
@@ -61,7 +61,7 @@ impl Usage {
 
     /// Returns whether the connection must not be reused.
     pub(crate) fn changed_state(&self) -> bool {
-        self.in_transaction || self.is_stateful || self.is_waiting
+        self.in_transaction || self.is_stateful || self.has_pending_command
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_end_of_a_transaction_is_none() {
+    fn a_failed_exec_does_not_end_a_transaction() {
         let mut usage = Usage::default();
         for (name, has_succeeded) in [("MULTI", true), ("EXEC", false)] {
             let cmd = redis::cmd(name);

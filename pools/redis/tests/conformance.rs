@@ -151,7 +151,8 @@ where
     let of_the_kit = [
         "`PoolSettings::checks`",
         "less than two connections",
-        // The kit's user has one name and another password. The server ends connections by name.
+        // Old and new credentials of the kit have the same user, and the server ends connections by
+        // user.
         "`kill_connections_of`",
     ];
     for (check, reason) in report.not_applicable() {

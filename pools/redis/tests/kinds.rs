@@ -334,7 +334,7 @@ async fn a_password_with_which_another_pool_has_logged_in_does_not_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_that_queue_during_a_login_get_its_error() {
+async fn callers_that_queued_when_a_login_began_get_its_error() {
     let server = Redis::start().expect("a server");
     server.set_user(USER, "password-1").expect("a user");
     let factory = pools(&server).with_connection_timeout(Duration::from_millis(500));
@@ -343,13 +343,15 @@ async fn callers_that_queue_during_a_login_get_its_error() {
     let pool = factory.open(&credentials, permits.login_permits());
     let pool = pool.expect("a pool");
     server.stall().expect("a stalled server");
-    for logins in 1..=2 {
+    for rounds in 1..=2 {
         let callers = (0..20).map(|_| factory.get(&pool));
         for got in join_all(callers).await {
             let error = got.expect_err("the server is stalled");
             assert!(matches!(error, Error::Connect(_)), "{error}");
         }
-        assert_eq!(permits.granted(), logins);
+        // One more if it began before the others queued.
+        let granted = permits.granted();
+        assert!((rounds..=2 * rounds).contains(&granted), "{granted} logins");
     }
     server.resume().expect("a server");
 }

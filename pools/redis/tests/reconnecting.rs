@@ -122,6 +122,8 @@ async fn a_manager_whose_own_reconnect_was_rejected_is_replaced() {
         setup.rejected_logins() > 0
     })
     .await;
+    // The client is marked at about the same time.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let mut connection = setup.cache.get().await.expect("a connection");
     count(&mut connection).await.expect("a call");
     assert_eq!(fetches(&setup.provider, RotationTrigger::Rejected), 1);

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::address::Logins;
 use crate::classify::{classify, login_error};
 use crate::connection::{Open, State};
-use crate::credentials::{Turn, Verified};
+use crate::credentials::{AuthLock, Verified};
 use crate::kind::sealed::Connect as _;
 use crate::usage::{Usage, begins_transaction};
 use crate::{Error, Multiplexed};
@@ -27,8 +27,8 @@ pub(crate) struct Connection {
     connection: MultiplexedConnection,
     state: Arc<State>,
     usage: Usage,
-    /// Turn of the caller's transaction, in which redis-rs must not send `AUTH`.
-    transaction: Option<Turn>,
+    /// Lock of the caller's transaction, during which redis-rs must not send `AUTH`.
+    transaction: Option<AuthLock>,
     /// Time since its last use when a caller got it. deadpool's own counts from then.
     idle_for: Duration,
     _open: Arc<Open>,

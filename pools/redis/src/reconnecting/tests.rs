@@ -153,12 +153,12 @@ async fn a_client_without_a_connection_is_suspect() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_first_authentication_failed_replaces_the_client() {
+async fn a_client_whose_connection_failed_its_first_authentication_is_replaced() {
     let (verified, provider, state) = provider();
     let client = provider.client();
     provider.subscribe().next().await;
     client.reach(1).await;
-    assert!(state.is_usable(), "a login is none");
+    assert!(state.is_usable(), "a login counts as no lost connection");
     let mut later = provider.subscribe();
     let failing = tokio::spawn(async move {
         // As redis-rs does after an error of `AUTH`.
