@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use claviger::Handle;
 use claviger::error::{ConnectError, ConnectErrorKind};
+use claviger::lease::OldConnections;
 use claviger::pool::{CheckPolicy, PoolFactory};
 use claviger_fixtures::{Scripted, backend_down};
 use claviger_testkit::{ScriptedConnection, ScriptedPools, ScriptedProvider};
@@ -127,7 +128,7 @@ async fn a_call_that_waited_for_new_credentials_returns_the_error_of_a_full_serv
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broken_connection_that_is_returned_as_a_login_begins_says_nothing_about_logins() {
+async fn a_broken_connection_returned_to_a_call_that_planned_a_login_does_not_fail_it() {
     let database = ScriptedPools::new(4).with_checks(CheckPolicy::Always);
     let scripted = Scripted::with_database(ScriptedProvider::new(), database).await;
     let busy = scripted.pool.get().await.expect("a connection");
@@ -143,6 +144,31 @@ async fn a_broken_connection_that_is_returned_as_a_login_begins_says_nothing_abo
     drop(busy);
     call.await.expect("a new connection after the broken one");
     assert_eq!(scripted.database.logins().len() - before, 1);
+}
+
+/// The backend may end connections before it drops their role. The next login then shows which one
+/// it is.
+#[tokio::test(start_paused = true)]
+async fn a_new_connection_that_ends_with_its_role_costs_another_login() {
+    for (old_connections, succeeds) in [
+        (OldConnections::EndWithLease, true),
+        (OldConnections::Drain, false),
+    ] {
+        let database = ScriptedPools::new(4).with_checks(CheckPolicy::Always);
+        let provider = ScriptedProvider::new()
+            .with_old_connections(old_connections)
+            .with_lifetime(3_600 * SECOND);
+        let scripted = Scripted::with_database(provider, database).await;
+        let _busy = scripted.pool.get().await.expect("a connection");
+        scripted.database.delay_logins(SECOND);
+        let before = scripted.database.logins().len();
+        let ended = ConnectError::new(ConnectErrorKind::Unreachable, "terminated");
+        scripted.database.fail_next_checks(1, ended);
+        let call = scripted.pool.get().await;
+        assert_eq!(call.is_ok(), succeeds, "{old_connections:?}");
+        let logins = scripted.database.logins().len() - before;
+        assert_eq!(logins, if succeeds { 2 } else { 1 });
+    }
 }
 
 /// In a full pool with room again, the first call in its queue logs in. Others behind it have no

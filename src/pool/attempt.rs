@@ -154,7 +154,7 @@ impl<F: PoolFactory> PoolSlot<F> {
         }
     }
 
-    /// Returns an error if the lease has expired, as while its login waited.
+    /// Returns an error if the lease has expired, for example while its login waited for a permit.
     pub(super) fn check_expiry(&self, lease: &Lease<F::Secret>) -> Result<(), ConnectError> {
         let expiry = lease.expiry();
         if expiry.is_expired(self.clock().now()) {

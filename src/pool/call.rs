@@ -143,8 +143,8 @@ pub(super) fn retry_on_next_generation<F: PoolFactory>(shared: &Shared<F>) -> Tr
 }
 
 /// Checks a connection after the acquire, because a check cancelled inside of it would cost the
-/// connection. `opened` is true if it was opened for this call: if it fails, another login would
-/// fail, too.
+/// connection. `opened` is true if the connection was opened for this call. If its check fails,
+/// another login would fail, too.
 pub(super) async fn check_taken<F: PoolFactory>(
     shared: &Arc<Shared<F>>,
     generation: &Generation<F::Pool>,
@@ -160,8 +160,8 @@ pub(super) async fn check_taken<F: PoolFactory>(
     if !is_probe && !shared.checks.is_due(idle_for, || shared.clock.mono()) {
         return TryOutcome::Got(connection);
     }
-    // The idle time is exact. Zero: the pool opened the connection while the caller queued in it.
-    let opened = idle_for.map_or(opened, |idle_for| idle_for.is_zero());
+    // An idle time that the pool returns is exact, and zero for a connection that was just opened.
+    let opened = opened || idle_for.is_some_and(|idle_for| idle_for.is_zero());
     // A server that hangs delays the caller until its deadline at most.
     let failed = match connection_guard::check(shared, connection, check, call.deadline).await {
         Ok(connection) => return TryOutcome::Got(connection),
@@ -198,7 +198,8 @@ pub(super) async fn check_taken<F: PoolFactory>(
     let maybe_broken = call
         .maybe_broken
         .get_or_insert_with(|| shared.factory.connections(&generation.pool) + 1);
-    if *maybe_broken == 0 || (opened && !is_probe) {
+    let ends_with_lease = generation.old_connections == OldConnections::EndWithLease;
+    if *maybe_broken == 0 || (opened && !is_probe && !ends_with_lease) {
         return TryOutcome::Failed(error);
     }
     // The backend may end a new connection together with the role. That happens once.

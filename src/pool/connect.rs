@@ -33,9 +33,9 @@ type TakenResult<F> = Result<Taken<<F as PoolFactory>::Connection>, <F as PoolFa
 /// What a call to the pool returned.
 struct FromPool<F: PoolFactory> {
     result: TakenResult<F>,
-    /// The pool had room and no idle connection when the call began.
+    /// Whether the pool had room and no idle connection when the call began.
     would_open: bool,
-    /// The call did not return at once. An idle connection is returned at once.
+    /// Whether the call waited. An idle connection is returned without a wait.
     waited: bool,
 }
 
@@ -271,8 +271,8 @@ impl<F: PoolFactory> PoolAcquire<F> {
         }
     }
 
-    /// Runs the acquire to its end, but for a limited time after its caller has left, and not after
-    /// the lease's expiry. Without a caller, the connection is returned to the pool.
+    /// Runs the acquire to its end. Without its caller, it runs for a limited time, and not beyond
+    /// the lease's expiry. The connection is then returned to the pool.
     async fn run(mut self, mut caller: oneshot::Sender<()>) -> Option<PoolResult<F>> {
         let (from_pool, permits) = tokio::select! {
             biased;

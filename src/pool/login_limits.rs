@@ -247,8 +247,8 @@ pub(super) async fn with_head_start<T>(
     (acquiring.await, None)
 }
 
-/// Resolves when a login has continued without its caller for [`WITHOUT_CALLER`], or until its
-/// lease expired: a driver that tries again would send the expired credential.
+/// Resolves when a login has continued without its caller for [`WITHOUT_CALLER`], or beyond its
+/// lease's expiry. A driver that tries again would send the expired credential.
 pub(super) async fn without_caller_for_long<T>(
     caller: &mut oneshot::Sender<T>,
     expiry: Option<Instant>,

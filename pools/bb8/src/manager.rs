@@ -121,7 +121,7 @@ impl<F: ManagerFactory> PermittedManager<F> {
                 connection,
                 pool: Arc::clone(shared),
                 is_discarded: false,
-                idle_since: Instant::now(),
+                idle_since: None,
                 place: None,
                 _guard: guard,
             }),
@@ -166,7 +166,7 @@ impl<F: ManagerFactory> ManageConnection for PermittedManager<F> {
 
     /// bb8 calls this when a connection is returned.
     fn has_broken(&self, connection: &mut Self::Connection) -> bool {
-        connection.idle_since = Instant::now();
+        connection.idle_since = Some(Instant::now());
         connection.place = None;
         connection.is_discarded || self.shared.places.is_closed() || connection.is_broken()
     }
@@ -194,7 +194,8 @@ pub struct Managed<F: ManagerFactory> {
     pool: Arc<Shared<F>>,
     is_discarded: bool,
     /// When it was opened or returned.
-    idle_since: Instant,
+    /// `None` before the first return.
+    idle_since: Option<Instant>,
     /// Place of the caller that uses it.
     place: Option<Place>,
     _guard: Option<OpenConnection>,
@@ -220,7 +221,8 @@ impl<F: ManagerFactory> Managed<F> {
     }
 
     pub(crate) fn idle_for(&self) -> Duration {
-        self.idle_since.elapsed()
+        self.idle_since
+            .map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Keeps the caller's place until the connection is returned.

@@ -31,11 +31,11 @@ const MAX_PREVIOUS: usize = 4;
 
 impl PoolMachine {
     pub(super) fn verified(&mut self, attempt: u64, now: Timestamp) {
-        let in_vain = self.ends_for_rollback();
+        let is_left_out = self.ends_for_rollback();
         let Some(running) = self.attempt_at(attempt, Step::Verifying) else {
             return;
         };
-        if running.purpose == Purpose::HandOver && !in_vain {
+        if running.purpose == Purpose::HandOver && !is_left_out {
             running.step = Step::Opening;
             self.effects.push(PoolEffect::Open);
             return;
@@ -44,7 +44,7 @@ impl PoolMachine {
         self.attempt = None;
         (self.retry, self.failure) = (None, None);
         if let Service::Active(active) = &mut self.service {
-            if !in_vain {
+            if !is_left_out {
                 active.verified = now;
                 if active.standing == Standing::Unexplained {
                     active.standing = Standing::Accepted;
@@ -63,13 +63,13 @@ impl PoolMachine {
         now: Timestamp,
     ) {
         // A pool that was updated in place logs in with the lease already.
-        let in_vain = mode == HandoverMode::Replace && self.ends_for_rollback();
+        let is_left_out = mode == HandoverMode::Replace && self.ends_for_rollback();
         let Some(running) = self.attempt_at(attempt, Step::Opening) else {
             return;
         };
         running.step = Step::Reporting;
         let lease = running.lease.clone();
-        if in_vain || matches!(self.service, Service::Closed) {
+        if is_left_out || matches!(self.service, Service::Closed) {
             self.attempt = None;
             return;
         }

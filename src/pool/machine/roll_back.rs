@@ -111,8 +111,8 @@ impl PoolMachine {
         }
     }
 
-    /// Returns whether the attempt under way hands over to a lease that a rollback, not yet
-    /// published, leaves out. It ends without a publication.
+    /// Returns whether the current attempt hands over another lease than that of an unpublished
+    /// rollback. Such an attempt ends without a publication.
     pub(super) fn ends_for_rollback(&self) -> bool {
         let attempt = self.attempt.as_ref();
         self.roll_back.as_ref().is_some_and(|one| {

@@ -12,8 +12,8 @@ use crate::expiry::Expiry;
 use crate::provider::schedule;
 use crate::report::{RotationOutcome, RotationTrigger};
 
-/// Largest difference of two expiries that is none.
-const EXPIRY_GRAIN: Duration = Duration::from_secs(1);
+/// Largest difference at which two expiries count as equal.
+const EXPIRY_TOLERANCE: Duration = Duration::from_secs(1);
 
 impl ProviderMachine {
     pub(super) fn fetch_ended(
@@ -190,14 +190,19 @@ impl ProviderMachine {
         outcome
     }
 
-    /// Returns whether this expiry is later than the current one. A backend counts in whole
-    /// seconds, so that a lease at its maximum lifetime may seem to have moved by one.
+    /// Returns whether this expiry is later than the current one, or as far away as after the last
+    /// renewal. Backends count in whole seconds. So the expiry of a lease at its maximum lifetime may
+    /// differ by one.
     fn is_later(&self, expiry: Expiry, now: Timestamp) -> bool {
+        let whole = self.lifetime();
         let current = self
             .current()
             .and_then(|(_, one)| one.expiry.remaining(now));
         match (expiry.remaining(now), current) {
-            (Some(left), Some(before)) => left > before + EXPIRY_GRAIN.min(left / 4),
+            (Some(left), Some(before)) => {
+                let tolerance = EXPIRY_TOLERANCE.min(left / 4);
+                left > before + tolerance || whole.is_some_and(|whole| left + tolerance >= whole)
+            }
             (None, Some(_)) => true,
             (_, None) => false,
         }

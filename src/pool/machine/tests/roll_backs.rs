@@ -118,7 +118,7 @@ fn the_failure_of_another_attempt_does_not_end_a_rollback() {
 /// Otherwise callers would get the lease that a rollback leaves out, and a failed rollback would
 /// stay with it.
 #[test]
-fn a_handover_that_a_rollback_meets_ends_without_a_publication() {
+fn a_rollback_ends_a_handover_to_another_lease_without_a_publication() {
     for opens in [false, true] {
         let mut pool = TestPool::serving(&lease("r1"), 60);
         pool.hand_over(&lease("r2"), HandoverMode::Replace);

@@ -286,9 +286,9 @@ fn requests_that_wait_for_the_first_lease_of_a_held_provider_end_with_it() {
 }
 
 #[test]
-fn a_renewal_that_returns_the_expiry_of_before_is_none() {
+fn a_renewal_that_does_not_extend_the_lease_is_reported() {
     let moved = [(0, true), (1_000, true), (60_000, false)];
-    for (millis, is_none) in moved {
+    for (millis, is_reported) in moved {
         let mut provider = held(true);
         provider.pass(HOUR - 600 * SECOND);
         let fetch = renewal(&mut provider);
@@ -304,12 +304,12 @@ fn a_renewal_that_returns_the_expiry_of_before_is_none() {
         provider.end(fetch, Ok(Offer::Renewed(expiry)));
         let reported = provider
             .take(|effect| matches!(effect, ProviderEffect::ReportNotRenewed).then_some(()));
-        assert_eq!(!reported.is_empty(), is_none, "{millis} ms later");
+        assert_eq!(!reported.is_empty(), is_reported, "{millis} ms later");
     }
 }
 
 #[test]
-fn a_fetch_that_a_hold_discards_helps_no_callers_of_a_rejected_lease() {
+fn callers_of_a_rejected_lease_do_not_wait_for_a_fetch_that_a_hold_discards() {
     let mut provider = TestProvider::serving();
     provider.rejected("current");
     let fetch = provider.begin();
