@@ -13,11 +13,11 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 /// Time after which a start that still waits logs its reason, within a second.
 const LOG_AFTER: Duration = Duration::from_millis(900);
 
-/// Region that stands for one of the environment.
+/// Stands for a region that only the environment has.
 const ANY_REGION: &str = "us-east-1";
 
-/// Returns a configuration without credentials, for a check of settings. A region that the file does
-/// not have may be in the environment of the service.
+/// Returns a configuration without credentials, for a check of settings. The region may be set only
+/// in the environment of the service.
 pub(crate) fn without_credentials(file: &File) -> SdkConfig {
     let region = file.aws.region.as_deref().unwrap_or(ANY_REGION);
     let config = SdkConfig::builder().behavior_version(BehaviorVersion::latest());

@@ -57,13 +57,16 @@ pub(crate) fn check(
         }
     }
     for (table, name) in names(file) {
-        if !is_printable(name) {
-            let message = "is empty, over 180 bytes, or has control characters; give one such as";
-            let key = format!("{table}.{name:?}");
-            problems.push(Problem::new(key, format!("{message} [{table}.orders]")));
+        let longest = longest_name(table, name, file);
+        if name.trim().is_empty() || name.len() > longest || name.chars().any(char::is_control) {
+            let message = format!(
+                "is empty, over {longest} bytes, or has control characters; give one such as \
+                 [{table}.orders]"
+            );
+            problems.push(Problem::new(format!("{table}.{name:?}"), message));
         }
     }
-    // An examination shows what a builder returns with its step.
+    // Not for an examination, which reports a builder's error in the step that it belongs to.
     let builders = (!surroundings.pools_apart).then(|| Builders::new(file));
     for (name, provider) in &file.providers {
         let before = problems.len();
@@ -119,9 +122,17 @@ fn names(file: &File) -> impl Iterator<Item = (&'static str, &str)> {
     )
 }
 
-/// Returns whether the supervisor accepts the name, also that of a pool's own provider.
-fn is_printable(name: &str) -> bool {
-    !name.trim().is_empty() && name.len() <= 180 && !name.chars().any(char::is_control)
+/// Returns how many bytes the supervisor accepts. A pool's own provider is named after it.
+fn longest_name(table: &str, name: &str, file: &File) -> usize {
+    let has_own_provider = table == "pools"
+        && file
+            .pools
+            .get(name)
+            .is_some_and(|pool| pool.provider.is_none());
+    match has_own_provider {
+        true => 200 - "-credentials".len(),
+        false => 200,
+    }
 }
 
 fn check_pool(

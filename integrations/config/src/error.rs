@@ -61,7 +61,7 @@ impl ConfigError {
         }
     }
 
-    /// Returns the error with a key in place of another one.
+    /// Returns the error with the key `instead` in place of `key`.
     #[cfg(feature = "secrets-manager")]
     pub(crate) fn with_key(mut self, key: &str, instead: &str) -> Self {
         for problem in self
@@ -120,8 +120,8 @@ fn key_of(table: &str, setting: &str) -> String {
     }
 }
 
-/// Returns a builder's message in the words of a file. Advice for code is left out, which has one of
-/// two forms: ` (in code, …)` or ``, or in code `…` `` at the end.
+/// Returns a builder's message in the words of a file, without its advice for code. The advice is
+/// ` (in code, …)`, or ``, or in code `…` `` at the end.
 fn in_words_of_file(message: &str) -> String {
     let parts = |start: &str, end: char| {
         let (before, rest) = message.split_once(start)?;

@@ -3,7 +3,8 @@
 /// Smallest similarity of a name that is suggested.
 const MIN_SIMILARITY: f64 = 0.5;
 
-/// Smallest similarity at which a name that may be another program's counts as misspelt.
+/// Smallest similarity at which a name counts as misspelt. A less similar one may be another
+/// program's.
 const MISSPELT: f64 = 0.75;
 
 /// Names of other libraries and drivers for keys of this file.

@@ -276,7 +276,7 @@ impl ResolvedPool {
 /// What has set the mode of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ModeOrigin {
-    /// A key of the pool, or one that needs verification.
+    /// A key of the pool: `ssl_mode`, or one that requires verification, such as `ca_file`.
     Key,
     Url,
     /// This variable.

@@ -73,9 +73,9 @@ fn secret_in_file(key: &str) -> Problem {
     )
 }
 
-/// Variable without a default, in place of which [`without_references`] writes it.
+/// Stands for a variable without a default in the result of [`without_references`].
 const VARIABLE: &str = "\u{1}";
-/// Variable with a default.
+/// Stands for a variable with a default.
 const DEFAULT: &str = "\u{2}";
 
 /// Returns whether the URL has a password that is not a reference.
@@ -95,8 +95,8 @@ fn has_password(url: &str) -> bool {
         .is_some_and(|(_, password)| !password.is_empty() && password != VARIABLE)
 }
 
-/// Returns the text with a character in place of each reference. A default may have separators,
-/// which are none of the URL.
+/// Returns the text with a character in place of each reference. Separators in a default do not
+/// belong to the URL.
 fn without_references(text: &str) -> String {
     let (mut without, mut rest) = (String::new(), text);
     while let Some((before, reference)) = rest.split_once("${") {

@@ -61,7 +61,7 @@ impl UrlSettings {
             port: url.port(),
             user: part(url.username()).transpose()?,
             password: url.password().map(whole).transpose()?,
-            database: part(url.path().trim_start_matches('/')).transpose()?,
+            database: part(url.path().trim_matches('/')).transpose()?,
             has_tls_scheme: matches!(url.scheme(), "rediss" | "valkeys"),
             ..Self::default()
         };

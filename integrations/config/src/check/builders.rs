@@ -1,5 +1,5 @@
-//! Checks by the builders of providers and drivers, which send no request: their errors would end a
-//! start.
+//! Builds providers and the options of drivers, to find errors that would end a start. No request
+//! is sent.
 
 use crate::error::{ConfigError, Problem};
 use crate::kinds::check_options;
@@ -7,7 +7,8 @@ use crate::providers::Providers;
 use crate::resolved_pool::ResolvedPool;
 use crate::schema::{File, ProviderSettings};
 
-/// Settings in the errors of builders that have no other problem than missing credentials of AWS.
+/// Settings that builders name when only the credentials of AWS are missing. The check ignores
+/// these errors.
 const CREDENTIALS_OF_AWS: [&str; 2] = ["SdkConfig", "aws"];
 
 /// Builds the providers and options of a file, and drops them.

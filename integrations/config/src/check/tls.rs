@@ -77,7 +77,11 @@ fn check_certificate(pool: &ResolvedPool, problem: &mut impl FnMut(&str, String)
     };
     let kind = pool.kind;
     let has_no_tls = match pool.ssl_mode() {
-        Some(mode) => mode == SslMode::Disable,
+        // A variable that switches TLS off, as on a developer's machine, contradicts no file.
+        Some(mode) => {
+            let is_given = !matches!(pool.ssl_mode_origin(), ModeOrigin::Environment(_));
+            is_given && mode == SslMode::Disable
+        }
         None => kind.engine() == Engine::Redis && !pool.has_tls_scheme(),
     };
     if !kind.sends_certificates() {

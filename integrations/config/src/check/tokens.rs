@@ -26,7 +26,7 @@ pub(super) fn check_tokens(
     };
     if !is_verified && !is_shown_later {
         let (key, message) = if pool.is_socket() {
-            let message = "is a Unix socket, and a token is sent with verified TLS alone; give the \
+            let message = "is a Unix socket, and a token is sent only over verified TLS; give the \
                            server's name";
             ("host", message)
         } else {
@@ -34,8 +34,8 @@ pub(super) fn check_tokens(
                 ModeOrigin::Key => "ssl_mode",
                 ModeOrigin::Url | ModeOrigin::Environment(_) => "url",
             };
-            let message = "does not verify the server, and a token is sent to none that is not \
-                           verified; give `verify-full`";
+            let message = "does not verify the server, and a token is sent only to a verified \
+                           server; give `verify-full`";
             (key, message)
         };
         problems.push(Problem::new(pool.key(key), message));

@@ -322,6 +322,30 @@ fn two_providers_of_one_name_are_an_error() {
 }
 
 #[test]
+fn names_have_the_supervisor_s_limit() {
+    let text = |provider, pool| {
+        let name = |bytes| "n".repeat(bytes);
+        format!(
+            "[providers.{}]\nkind = \"static\"\nuser = \"app\"\npassword = \"file:/etc/orders\"\n\
+             [pools.{}]\nhost = \"db\"\nuser = \"app\"\n\
+             password = \"file:/etc/orders\"\n",
+            name(provider),
+            name(pool)
+        )
+    };
+    let valid = File::toml(&text(200, 188)).load();
+    drop(valid.expect("it is valid"));
+    for (text, table, words) in [
+        (text(201, 188), "providers", "over 200 bytes"),
+        (text(200, 189), "pools", "over 188 bytes"),
+    ] {
+        let problems = File::toml(&text).problems();
+        let is_meant = |one: &Problem| one.key.starts_with(table) && one.message.contains(words);
+        assert!(problems.iter().any(is_meant), "{problems:?}");
+    }
+}
+
+#[test]
 fn a_user_beside_a_provider_is_an_error() {
     let provider = "[providers.a]\nkind = \"file\"\npath = \"/a\"\nformat = \"json\"\n";
     let pool = "[pools.orders]\nhost = \"db\"\nprovider = \"a\"\nuser = \"u\"\n";

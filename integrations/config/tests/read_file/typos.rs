@@ -100,9 +100,10 @@ const WHOLE: &[(&str, &str, &str, Schema)] = &[
     ("[vaults.a]\naddress = \"https://vault\"\nauth = { kind = \"k8s\", role = \"r\" }\n", "vaults.a.auth.kind", "unknown; give one of `token`, ", Rejects),
 ];
 
-/// Files that a start would reject, as `WHOLE`, with whether the feature is enabled that they need.
+/// Files that a start would reject, in the form of `WHOLE`. The first value: whether the feature
+/// that they need is enabled.
 #[rustfmt::skip]
-const NO_START: &[(bool, &str, &str, &str)] = &[
+const REJECTED_BY_START: &[(bool, &str, &str, &str)] = &[
     (true, "[pools.\"\"]\nhost = \"db\"\nuser = \"u\"\npassword = \"file:/a\"\n", "pools.\"\"", "give one such as [pools.orders]"),
     (true, "[pools.a]\nhost = \"db\"\nuser = \"u\"\npassword = \"\"\n", "pools.a.password", "is empty; give ${NAME} or"),
     (true, "[pools.a]\nhost = \"/run\"\nuser = \"u\"\npassword = \"file:/a\"\nssl_mode = \"verify-full\"\n", "pools.a.ssl_mode", "a Unix socket does not have; remove"),
@@ -187,8 +188,11 @@ fn a_typo_in_a_key_or_value_is_named_with_what_to_give() {
 }
 
 #[test]
-fn what_no_start_accepts_is_found_without_one() {
-    for (_, text, key, words) in NO_START.iter().filter(|(is_enabled, ..)| *is_enabled) {
+fn check_finds_settings_that_a_start_rejects() {
+    for (_, text, key, words) in REJECTED_BY_START
+        .iter()
+        .filter(|(is_enabled, ..)| *is_enabled)
+    {
         let shown = message("claviger.toml", text.as_bytes());
         assert!(shown.starts_with(&format!("{key}: ")), "{text}\n{shown}");
         assert!(shown.contains(words), "{text}\n{shown}");
