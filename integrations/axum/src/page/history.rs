@@ -14,11 +14,11 @@ use super::problem::{Cause, Owner};
 
 /// Number of rotations that are kept.
 const ROTATIONS: usize = 100;
-/// Number of different errors that are kept. Those that last are kept beyond it.
+/// Number of different errors that are kept after their end.
 const ERRORS: usize = 50;
 /// Number of names that are kept for an error: as many as a page of pools.
 const NAMES: usize = 100;
-/// Longest time from when the status has an error to the error's event.
+/// Longest time from an error's appearance in the status to its event.
 const EVENT_DELAY: Duration = Duration::from_secs(1);
 
 /// The last rotations and errors, the latest first.
@@ -39,12 +39,12 @@ pub(super) struct PastError {
     pub(super) present_since: Option<Timestamp>,
     /// How often it was reported.
     pub(super) times: u64,
-    /// Names of which the status had the error before its event, and when.
+    /// Names whose error was read from the status before its event, with the time of that reading.
     early: BTreeMap<Arc<str>, Timestamp>,
 }
 
 impl PastError {
-    /// Returns for how long it has lasted, by the clock that cannot be set; `None` after its end.
+    /// Returns how long it has lasted, by the monotonic clock. `None` after its end.
     pub(super) fn lasted(&self, now: Timestamp) -> Option<Duration> {
         let since = self.present_since?;
         Some(now.mono().saturating_duration_since(since.mono()))
@@ -116,10 +116,16 @@ impl History {
         self.forget_ended();
     }
 
-    /// Forgets the oldest errors that have ended, if there are too many errors. Those that last are
+    /// Forgets the oldest errors that have ended, if there are too many of these. Those that last are
     /// as many as providers and pools at most.
     fn forget_ended(&mut self) {
-        let mut excess = self.errors.len().saturating_sub(ERRORS);
+        let ended = |one: &&PastError| one.present_since.is_none();
+        let mut excess = self
+            .errors
+            .iter()
+            .filter(ended)
+            .count()
+            .saturating_sub(ERRORS);
         while excess > 0
             && let Some(oldest) = self
                 .errors
@@ -275,6 +281,15 @@ mod tests {
         let lasted: Vec<_> = history.errors().iter().map(|one| one.lasted(now)).collect();
         assert_eq!(lasted, [Some(Duration::from_secs(3)); ERRORS + 5]);
 
+        let actor: Arc<str> = "orders".into();
+        history.note(Event::Restarted { actor }, now, || status.clone());
+        let first = history.errors().first().map(|one| &one.cause);
+        assert_eq!(
+            first,
+            Some(&Cause::Restarted),
+            "an error that does not last is kept, too"
+        );
+
         status.providers.clear();
         history.complete(&status, now);
         assert_eq!(history.errors().len(), ERRORS, "the oldest are forgotten");
@@ -291,13 +306,13 @@ mod tests {
             let event = Event::FetchFailed { provider, error };
             history.note(event, now, || status.clone());
         }
-        assert_eq!(history.errors().len(), ERRORS);
+        assert_eq!(history.errors().len(), ERRORS + 1, "and the present one");
         let last = history.errors().first().and_then(|one| one.cause.message());
         assert_eq!(last, Some("error 999"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_status_had_before_its_event_is_noted_once() {
+    async fn an_error_or_rotation_in_the_status_and_its_event_are_noted_once() {
         let (mut status, now) = start().await;
         let error = fail(&mut status, "unreachable");
         let provider = status.providers.first().expect("a provider");

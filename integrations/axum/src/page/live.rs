@@ -25,9 +25,9 @@ const STREAMS: usize = 16;
 /// is read this often while a client is connected.
 const INTERVAL: Duration = Duration::from_millis(350);
 
-/// Time without a snapshot after which a client gets the time alone: the page connects again after
-/// 40 s of silence, and proxies close a connection that is silent for a minute. Not a comment,
-/// because a script does not see those.
+/// Time without a snapshot after which a client gets only the time. The page connects again after
+/// 40 s of silence, and proxies close a connection that is silent for a minute. An event, because a
+/// script does not receive comments.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// Time after which a stream ends and its place is free, also if its client has stopped reading. A
@@ -180,7 +180,7 @@ impl Client {
             if self.sent.is_none() {
                 self.latest.mark_unchanged();
                 let content = self.live.content();
-                // Only now, so that what is sent next is read later.
+                // After the read, so that the next state that is sent is newer than this one.
                 self.live.connected.notify_one();
                 break content;
             }

@@ -7,7 +7,7 @@ const live = document.getElementById("live");
 const SVG = new Set(["svg", "rect"]);
 // Seconds between two attempts, where the browser makes none by itself.
 const RETRY = 5;
-// Seconds without a message after which the stream is dead. The server sends one every 15 s.
+// Seconds without a message after which the stream counts as lost. The server sends one every 15 s.
 const SILENCE = 40;
 
 // The server's clock minus this one's, in seconds.
@@ -121,24 +121,24 @@ function report(state, text) {
   setText(live, text);
 }
 
-// By the clock that cannot be set, in seconds.
+// Returns the seconds of the monotonic clock.
 const uptime = () => performance.now() / 1000;
 
 let events;
 let retry;
 // When the last message was received, or the stream was requested.
-let heard;
+let receivedAt;
 
 function receive(time) {
   ahead = time - Date.now() / 1000;
-  heard = uptime();
+  receivedAt = uptime();
 }
 
 function connect() {
   clearTimeout(retry);
   events?.close();
   if (document.hidden) return;
-  heard = uptime();
+  receivedAt = uptime();
   // Relative to the page, which may be nested with or without a slash at its end.
   events = new EventSource(location.pathname.replace(/\/?$/, "/events"));
   events.onmessage = (event) => {
@@ -155,7 +155,7 @@ function connect() {
 
 setInterval(() => {
   tick();
-  if (document.hidden || uptime() - heard < SILENCE) return;
+  if (document.hidden || uptime() - receivedAt < SILENCE) return;
   report("lost", "Not live, connecting again");
   connect();
 }, 1000);

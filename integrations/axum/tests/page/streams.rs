@@ -86,14 +86,14 @@ async fn a_stream_has_a_snapshot_at_once_and_after_each_change() {
 
 // With real time, because a time to expiry would change the snapshots.
 #[tokio::test]
-async fn a_client_whose_first_state_has_passed_gets_the_present_one() {
+async fn a_client_with_an_outdated_first_snapshot_gets_the_current_state() {
     let service = Service::start().await;
     drop(service.pool.get().await.expect("a connection"));
     let mut first = service.stream().await;
     first.next().await.expect("a snapshot");
     // Ends between two ticks, which are 350 ms apart.
     while !first.is_silent_for(Duration::from_millis(900)).await {}
-    // A connection is busy until the next tick, and a client gets the state with it.
+    // The client's first snapshot shows a busy connection, which is returned before the next tick.
     let busy = service.pool.get().await.expect("a connection");
     let mut second = service.stream().await;
     let passed = second.next().await.expect("a snapshot").to_string();

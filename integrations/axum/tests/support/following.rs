@@ -10,13 +10,13 @@ pub(crate) async fn check_stream(page: &mut Page) {
     )
     .await;
     // A message with the server's time alone.
-    let heartbeat = "heard = 0; events.dispatchEvent(new MessageEvent('now', \
+    let heartbeat = "receivedAt = 0; events.dispatchEvent(new MessageEvent('now', \
          { data: String(Date.now() / 1000 + 3600) })); \
-         heard > 0 && Math.round(ahead) === 3600";
+         receivedAt > 0 && Math.round(ahead) === 3600";
     assert_eq!(page.value(heartbeat).await, true);
     // As after 41 s without a message.
     page.value("window.silent = events; 0").await;
-    page.until("heard -= 41; silent.readyState === EventSource.CLOSED")
+    page.until("receivedAt -= 41; silent.readyState === EventSource.CLOSED")
         .await;
     page.until("states.some(state => state.startsWith('Not live')) && live.innerText === 'Live'")
         .await;
