@@ -34,8 +34,8 @@ pub(crate) enum Command {
     Rotate(TargetArgs),
     /// Fetches and verifies the credentials of the next rotation without serving them.
     ///
-    /// By the file, as doctor. With --url or CLAVIGER_OPERATOR_URL, in a running service: POOL is
-    /// then its provider's name.
+    /// Uses the file, as doctor does. With --url or CLAVIGER_OPERATOR_URL, uses a running service:
+    /// POOL is then the name of a provider.
     /// New credentials are fetched, or the pending ones of the backend, and released afterwards.
     Rehearse(RehearseArgs),
 }

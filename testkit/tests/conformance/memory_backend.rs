@@ -27,14 +27,14 @@ pub(crate) enum ProviderDefect {
     RevisionPerFetch,
     OneRevision,
     ReturnsTheFirst,
-    ChangesOnManualAlone,
+    ChangesOnlyOnManual,
     RenewsOnManual,
     FailsWhenRejected,
     ReturnsExpired,
     RefreshesTooLate,
     ReadsTheSystemClock,
     RenewHangs,
-    RenewReturnsThePresent,
+    RenewReturnsAnExpiredLease,
     RenewCreatesACredential,
     RehearseHangs,
     RehearseChangesThePassword,
@@ -49,7 +49,7 @@ pub(crate) enum ProviderDefect {
     RevisionIsThePassword,
     WatchRunsOnce,
     WatchEndsAtOnce,
-    WatchBeginsWithThePresent,
+    WatchIgnoresEarlierChanges,
     HintsWithoutAChange,
     ReportsNoChanges,
     WatchOutlivesItsDrop,
@@ -222,7 +222,7 @@ impl Provider for MemoryProvider {
         let lease = self.lease(&request);
         let remembers = self.has(ProviderDefect::ReturnsUnchangedAlways)
             && self.has_returned.swap(true, Ordering::AcqRel);
-        let keeps = self.has(ProviderDefect::ChangesOnManualAlone)
+        let keeps = self.has(ProviderDefect::ChangesOnlyOnManual)
             && request.trigger != RotationTrigger::Manual
             && request.current.is_some();
         if remembers || keeps {
@@ -246,7 +246,7 @@ impl Provider for MemoryProvider {
     ) -> Result<Option<Expiry>, ProviderError> {
         match self.defect {
             Some(ProviderDefect::RenewHangs) => pending().await,
-            Some(ProviderDefect::RenewReturnsThePresent) => {
+            Some(ProviderDefect::RenewReturnsAnExpiredLease) => {
                 return Ok(Some(Expiry::after(request.started, Duration::ZERO)));
             }
             Some(ProviderDefect::RenewCreatesACredential) => {
@@ -316,9 +316,9 @@ impl Provider for MemoryProvider {
         }
         let mut version = self.backend.version.subscribe();
         let fetched = *self.fetched.lock();
-        let begins_with_the_present = self.has(ProviderDefect::WatchBeginsWithThePresent);
+        let ignores_earlier_changes = self.has(ProviderDefect::WatchIgnoresEarlierChanges);
         if fetched.is_some_and(|fetched| fetched != *version.borrow_and_update())
-            && !begins_with_the_present
+            && !ignores_earlier_changes
         {
             version.mark_changed();
         }

@@ -30,7 +30,7 @@ const DEFECTS: [(Defect, &[&str]); 40] = [
         &["a_changed_credential_has_another_revision"],
     ),
     (
-        Defect::ChangesOnManualAlone,
+        Defect::ChangesOnlyOnManual,
         &[
             "a_changed_credential_has_another_revision",
             "a_hint_causes_a_fetch",
@@ -49,7 +49,7 @@ const DEFECTS: [(Defect, &[&str]); 40] = [
     ),
     (Defect::RenewHangs, &["a_renewal_keeps_the_credential"]),
     (
-        Defect::RenewReturnsThePresent,
+        Defect::RenewReturnsAnExpiredLease,
         &["a_renewal_keeps_the_credential"],
     ),
     (
@@ -103,7 +103,7 @@ const DEFECTS: [(Defect, &[&str]); 40] = [
         &["watch_may_be_dropped_and_restarted"],
     ),
     (
-        Defect::WatchBeginsWithThePresent,
+        Defect::WatchIgnoresEarlierChanges,
         &["a_change_before_the_watch_causes_a_hint"],
     ),
     (

@@ -264,17 +264,17 @@ pub(super) fn contradicting_finding(url: &AdminUrl, problem: &Finding) -> Findin
         )
 }
 
-/// Reports what the catalog shows, and what the login that has worked did not need: PostgreSQL reads
-/// VALID UNTIL and stored passwords for some methods of pg_hba.conf alone.
-pub(super) fn unused_finding(problem: &Finding) -> Finding {
+/// Reports a problem in the catalog that did not prevent the login. PostgreSQL reads VALID UNTIL
+/// and stored passwords only for some methods of pg_hba.conf.
+pub(super) fn harmless_finding(problem: &Finding) -> Finding {
     let detail = format!("{}; this login works all the same", problem.detail);
     let cause = problem.cause.unwrap_or_default();
     Finding::note(Step::Role, cause, detail)
         .with_next("see which method the entry of pg_hba.conf for this login has")
 }
 
-/// Reports what the catalog shows after a login that failed behind a pooler: its settings decide
-/// which role and database a login gets, so that the pooler's own error counts.
+/// Reports a problem in the catalog after a failed login behind a pooler. The pooler's settings
+/// decide on role and database, so only its own error is the cause.
 pub(super) fn behind_pooler_finding(url: &AdminUrl, problem: &Finding) -> Finding {
     let (host, port) = url.server();
     let detail = format!(

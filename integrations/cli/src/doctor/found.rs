@@ -17,7 +17,7 @@ impl Found<'_> {
             login.cause = finding.cause;
         }
         let rejection = match (finding.cause, self.0.last()) {
-            // It concludes from the rejected password that this is wrong.
+            // This finding follows from the rejected password, so it has the same suspects.
             (Some("role_is_right"), Some(login)) if login.cause == Some("password_rejected") => {
                 login.cause
             }

@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct LifetimeFacts {
     /// `connection_max_lifetime`; `None` for kinds without it.
     pub(super) max_lifetime: Option<Duration>,
-    /// Lifetime of an IAM token, from its claims. `None` for a password, and for other tokens: their
+    /// Lifetime of an IAM token, from its claims. `None` for passwords and other tokens, whose
     /// lease may show it.
     pub(super) token: Option<Duration>,
     /// Remaining lifetime of the lease.

@@ -284,9 +284,9 @@ impl Doctor {
         if finding.is_problem() {
             let may_differ = facts.pooler.is_some() || place.host.starts_with('/');
             finding = match failure {
-                // The login has worked, so this is not what the server behind it has.
+                // The login has worked, so the catalog is that of another server.
                 None if may_differ => catalog::contradicting_finding(options, &finding),
-                None => catalog::unused_finding(&finding),
+                None => catalog::harmless_finding(&finding),
                 // The pooler has returned the error, and decides on role and database.
                 Some(_) if facts.pooler.is_some() => {
                     catalog::behind_pooler_finding(options, &finding)

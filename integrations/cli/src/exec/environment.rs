@@ -111,7 +111,7 @@ fn of_target(target: &Target, credentials: &Credentials) -> Vec<(&'static str, S
         }
         Engine::Redis => {
             variables.push(("REDIS_URL", url(target, credentials)));
-            // redis-cli sends it for the default user, whoever the user is, and also without TLS.
+            // redis-cli sends it as the password of the default user, even without TLS.
             let is_default = matches!(credentials.user(), "" | DEFAULT_USER);
             if is_default && !credentials.is_token() {
                 variables.push(("REDISCLI_AUTH", password));
@@ -141,8 +141,8 @@ fn of_target(target: &Target, credentials: &Credentials) -> Vec<(&'static str, S
     variables
 }
 
-/// Returns the variable of the password. No variable makes the clients verify a server, and they
-/// could send a token in clear, so that they do not read the one of a token.
+/// Returns the variable for the password. MySQL's clients do not read that of a token: no variable
+/// makes them verify the server, so they could send it in clear.
 fn mysql_secret(credentials: &Credentials) -> &'static str {
     if credentials.is_token() {
         "MYSQL_TOKEN"

@@ -39,8 +39,7 @@ impl Keeper {
         state.first.as_ref().map(|lease| lease.secret().clone())
     }
 
-    /// Releases the first lease if the supervisor has done so before. Later releases are not
-    /// postponed.
+    /// Releases the first lease if its release was postponed. Later releases are not postponed.
     pub(super) async fn end(&self) {
         let postponed = {
             let mut state = self.lock();

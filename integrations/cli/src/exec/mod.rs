@@ -81,8 +81,8 @@ async fn run(
     let supervisor = Supervisor::start();
     let keeper = Keeper::new(provider);
     let name = connection.provider_name();
-    // Kept until the end: dropping it unregisters the provider, and then nothing waits for a fetch
-    // that runs and releases its lease.
+    // Kept until the end, because dropping it unregisters the provider. Then nothing would wait for
+    // a running fetch, or release its lease.
     let mut adding = pin!(supervisor.add_provider(&name, keeper.clone()));
     let added = tokio::select! {
         added = &mut adding => Ok(added),
@@ -102,7 +102,7 @@ async fn run(
     };
     tokio::select! {
         () = end => {}
-        // A second signal ends it before the fetch and the release.
+        // A second signal ends the command without waiting for the fetch and the release.
         _ = signals.next(), if is_interrupted => {}
     }
     code

@@ -121,9 +121,9 @@ fn an_expired_token_of_a_file_is_named_before_the_login() {
     assert_eq!(diagnosis.logins(), (0, 0));
 }
 
-/// One of Entra ID is valid for an hour, and its own text does not show that.
+/// A token of Entra ID is valid for an hour, which its text does not contain.
 #[test]
-fn a_token_that_is_not_one_of_iam_is_not_judged_by_15_minutes() {
+fn the_limit_of_15_minutes_applies_only_to_iam_tokens() {
     let server = Postgres::builder().tls().start().expect("a server");
     server.create_role("app", SECRET).expect("a role");
     let setup = Setup::new();

@@ -48,9 +48,9 @@ pub trait PoolControls<F: PoolFactory>: Send + Sync + 'static {
     /// Ends all connections of the user at the database.
     fn kill_connections(&self) -> impl Future<Output = Result<(), ControlError>> + Send;
 
-    /// Ends the connections at the database whose last authentication was with these credentials,
-    /// as a database does when it drops their user. Returns whether the controls can do so.
-    /// Default: `false`.
+    /// Ends the database's connections that last authenticated with these credentials, as a
+    /// database does when it drops their user. Returns whether the controls can do so. Default:
+    /// `false`.
     fn kill_connections_of(
         &self,
         credentials: &F::Secret,

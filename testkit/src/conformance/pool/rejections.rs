@@ -26,8 +26,8 @@ pub(super) fn checks<F: PoolFactory, C: PoolControls<F>>() -> Vec<Planned<World<
         ),
         planned(
             "a_rejected_login_is_not_repeated",
-            "PoolFactory::verify: \"Logs in without a pool\", because \"pools retry\"; law 11: failed \
-             logins are bounded",
+            "PoolFactory::verify: \"Logs in without a pool\", because \"pools retry\"; law 11: \
+             failed logins are bounded",
             a_rejected_login_is_not_repeated,
         ),
         planned(
@@ -132,8 +132,8 @@ async fn rejected_logins<F: PoolFactory, C: PoolControls<F>>(
     rejected.ok_or_else(|| not_applicable("the controls have no `rejected_logins`"))
 }
 
-/// Fails unless the database has rejected a login since it had rejected `before`, and no more than
-/// `permitted` returns.
+/// Fails unless the number of rejected logins has grown since `before`, by at most the result of
+/// `permitted`.
 async fn require_rejected<F: PoolFactory, C: PoolControls<F>>(
     world: &World<F, C>,
     call: &str,

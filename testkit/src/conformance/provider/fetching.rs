@@ -39,8 +39,8 @@ pub(super) fn checks<P: Provider, C: ProviderControls<P>>() -> Vec<Planned<World
         ),
         planned(
             "a_changed_credential_has_another_revision",
-            "Provider::fetch: \"Returns the credential to use now\", \"With a new revision it causes \
-             a handover\"",
+            "Provider::fetch: \"Returns the credential to use now\", \"With a new revision it \
+             causes a handover\"",
             a_changed_credential_has_another_revision,
         ),
         planned(

@@ -52,7 +52,7 @@ async fn a_renewal_keeps_the_credential<P: Provider, C: ProviderControls<P>>(
         };
         let expected = "an expiry in the future, and no earlier than that of the lease";
         require(is_later, expected, || {
-            format!("{new:?} remain, and {old:?} of the lease")
+            format!("{new:?} remaining, before the renewal {old:?}")
         })?;
     }
     require_in_use(&world, &current, was_accepted, "`renew`").await
@@ -91,7 +91,8 @@ async fn is_accepted<P: Provider, C: ProviderControls<P>>(
     Ok(world.controls.is_accepted(lease.secret()).await?)
 }
 
-/// Fails unless the lease is still the one to use. Another check may have released it before.
+/// Fails if the call changed whether the backend accepts the lease. Another check may have
+/// released the lease earlier.
 async fn require_in_use<P: Provider, C: ProviderControls<P>>(
     world: &World<P, C>,
     current: &Lease<P::Secret>,
