@@ -13,7 +13,7 @@ use std::time::Duration;
 use claviger::Handle;
 use claviger::error::{ConnectError, ConnectErrorKind};
 use claviger::lease::OldConnections;
-use claviger::pool::{CheckPolicy, PoolFactory};
+use claviger::pool::CheckPolicy;
 use claviger_fixtures::{Scripted, backend_down};
 use claviger_testkit::{ScriptedConnection, ScriptedPools, ScriptedProvider};
 use tokio::task::JoinHandle;
@@ -168,28 +168,6 @@ async fn a_new_connection_that_ends_with_its_role_costs_another_login() {
         assert_eq!(call.is_ok(), succeeds, "{old_connections:?}");
         let logins = scripted.database.logins().len() - before;
         assert_eq!(logins, if succeeds { 2 } else { 1 });
-    }
-}
-
-/// In a full pool with room again, the first call in its queue logs in. Others behind it have no
-/// permit meanwhile.
-#[tokio::test(start_paused = true)]
-async fn a_queued_call_that_became_a_login_gives_way_to_a_returned_connection() {
-    let (scripted, first) = with_a_busy_connection().await;
-    let mut busy = vec![first];
-    for _ in 0..3 {
-        busy.push(scripted.pool.get().await.expect("a connection"));
-    }
-    scripted.database.delay_logins(20 * SECOND);
-    let callers = start_callers(&scripted.pool, 3);
-    sleep(SECOND).await;
-    let closed = busy.pop().expect("four are busy");
-    scripted.database.discard(closed);
-    sleep(SECOND).await;
-    drop(busy);
-    for caller in callers {
-        let waited = caller.await.expect("no panic");
-        assert!(waited < 4 * SECOND, "a call waited for {waited:?}");
     }
 }
 

@@ -108,8 +108,10 @@ async fn log_in<F: PoolFactory>(
     let mut idle = std::pin::pin!(async {
         if opened {
             take_returned(shared, generation).await
-        } else {
+        } else if has_room(shared, generation) {
             take_next_returned(shared, generation).await
+        } else {
+            std::future::pending().await
         }
     });
     tokio::select! {

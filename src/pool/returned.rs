@@ -16,8 +16,7 @@ use super::generation::{Generation, Shared};
 const MAX_ACQUIRES: usize = 2;
 
 /// Takes a connection that is returned. Callers in the queue get it first. If the server counts
-/// aborted logins, or logins are limited, uses `try_get`, which begins no login and calls no hook
-/// before the acquire.
+/// aborted logins, uses `try_get`, which begins no login and calls no hook before the acquire.
 pub(super) async fn take_returned<F: PoolFactory>(
     shared: &Shared<F>,
     generation: &Generation<F::Pool>,
@@ -33,7 +32,7 @@ pub(super) async fn take_returned<F: PoolFactory>(
         }
         let pause = if shared.admission.has_queue() {
             backoff.next()
-        } else if shared.settings.finishes_logins || !shared.admission.is_open() {
+        } else if shared.settings.finishes_logins {
             match shared.factory.try_get(&generation.pool) {
                 Some(connection) => return Ok(connection),
                 None => Instant::now() + POLL_FIRST,
